@@ -148,6 +148,12 @@ struct format {
   bool (*is_metadata) (struct image *img, uint64_t host, uint32_t len,
                        enum pass_phase phase);
 
+  /* The image was found damaged while it is open for writing: have its
+   * mark for that in the cache, to be written by the pass that begins.
+   * No lock held.  0, or -1, reported.  May be NULL.
+   */
+  int (*mark_damaged) (struct image *img);
+
   /* A clean close, after everything else is durable: give reserves back,
    * trim the file.  What it changes in the cache is written by one more
    * pass.  0, or -1, reported.  May be NULL.

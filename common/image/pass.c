@@ -46,6 +46,7 @@ struct passes {
   size_t nr_copies;
   _Atomic bool is_standing;     /* it failed and is to be repeated */
   bool has_data;                /* data to be synced */
+  _Atomic bool is_marked;       /* as damaged */
   uint64_t cut;                 /* its number */
 };
 
@@ -250,10 +251,18 @@ sync_has_failed (const struct image *img)
   return img->source->sync_failed || img->data_source->sync_failed;
 }
 
+/* Has damage been met that the image's own mark does not tell yet? */
+static bool
+must_mark (const struct image *img)
+{
+  return img->is_damaged && img->is_writable && img->format->mark_damaged &&
+    !img->passes->is_marked;
+}
+
 bool
 pass_is_needed (struct image *img)
 {
-  return img->passes->data_written || img->passes->is_standing ||
+  return must_mark (img) || img->passes->data_written || img->passes->is_standing ||
     (img->cache && cache_is_dirty (img->cache));
 }
 
@@ -268,8 +277,14 @@ run_passes (struct image *img)
     error = EIO;
   else if (passes->is_standing && run_one (img) == -1)
     error = errno;
-  else if (run_one (img) == -1)
-    error = errno;
+  else {
+    if (must_mark (img)) {
+      passes->is_marked = true;
+      img->format->mark_damaged (img);
+    }
+    if (run_one (img) == -1)
+      error = errno;
+  }
 
   LOCK_SCOPE (&passes->lock);
   passes->is_running = false;
