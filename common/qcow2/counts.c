@@ -1,0 +1,849 @@
+/* Refcounts: reading, searching, changing, growing.
+ *
+ * A block that is missing means that all its clusters are free.  It is made
+ * at the first cluster of the very range that it counts, and counts itself:
+ * so nothing else has to be counted for it.  A table that is full is
+ * replaced by a longer one that lies, together with as many new blocks as
+ * it takes to count both, in the first ranges that the old one cannot name.
+ *
+ * Order on disk: block contents in PASS_FILL; the entry that makes a block
+ * count, and the header's switch to a longer table, in PASS_COUNT; both
+ * before any PASS_LINK entry that needs those counts.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "include/byte-order.h"
+#include "include/checked.h"
+#include "include/cleanup.h"
+#include "qcow2/counts.h"
+#include "qcow2/refuse.h"
+
+/* Pages whose counts change together. */
+#define MAX_PAGES 32
+
+/* The header's refcount table fields, bytes 48 to 59. */
+#define HEADER_TABLE_OFFSET 48
+#define HEADER_TABLE_CLUSTERS 56
+
+/* The file grows by at least this much at once, and at most by that. */
+#define MIN_GROWTH (UINT64_C (1) << 20)
+#define MAX_GROWTH (UINT64_C (1) << 26)
+
+static uint64_t
+cluster_len (const struct qcow2_counts *c)
+{
+  return UINT64_C (1) << c->cluster_bits;
+}
+
+/* ---- one count in a block's bytes, spec "Refcount block" */
+
+static uint64_t
+load_count (const uint8_t *bytes, uint64_t i, unsigned order)
+{
+  switch (order) {
+  case 0: return bytes[i / 8] >> (i % 8) & 1;
+  case 1: return bytes[i / 4] >> 2 * (i % 4) & 3;
+  case 2: return bytes[i / 2] >> 4 * (i % 2) & 15;
+  case 3: return bytes[i];
+  case 4: return load_be16 (bytes + 2 * i);
+  case 5: return load_be32 (bytes + 4 * i);
+  default: return load_be64 (bytes + 8 * i);
+  }
+}
+
+static void
+store_bits (uint8_t *byte, unsigned shift, unsigned mask, uint64_t v)
+{
+  *byte = (*byte & ~(mask << shift)) | v << shift;
+}
+
+void
+qcow2_count_store (uint8_t *bytes, uint64_t i, unsigned order, uint64_t v)
+{
+  switch (order) {
+  case 0: store_bits (&bytes[i / 8], i % 8, 1, v); break;
+  case 1: store_bits (&bytes[i / 4], 2 * (i % 4), 3, v); break;
+  case 2: store_bits (&bytes[i / 2], 4 * (i % 2), 15, v); break;
+  case 3: bytes[i] = v; break;
+  case 4: store_be16 (bytes + 2 * i, v); break;
+  case 5: store_be32 (bytes + 4 * i, v); break;
+  default: store_be64 (bytes + 8 * i, v); break;
+  }
+}
+
+/* ---- finding the page of a count */
+
+static uint64_t
+counts_per_page (const struct qcow2_counts *c)
+{
+  return (uint64_t) cache_page_len (c->img->cache) * 8 >> c->order;
+}
+
+static bool
+has_block (const struct qcow2_counts *c, uint64_t cluster)
+{
+  const uint64_t i = cluster / c->per_block;
+
+  return i < c->nr_table && c->table[i] != 0;
+}
+
+/* Host offset of the page that holds the count; its block is there. */
+static uint64_t
+page_of (const struct qcow2_counts *c, uint64_t cluster)
+{
+  const uint64_t in_block = cluster % c->per_block;
+
+  return c->table[cluster / c->per_block] +
+    round_down ((in_block << c->order) / 8, cache_page_len (c->img->cache));
+}
+
+static struct page *
+get_page (struct qcow2_counts *c, uint64_t cluster)
+{
+  return cache_get (c->img->cache, page_of (c, cluster));
+}
+
+int
+qcow2_count_get (struct qcow2_counts *c, uint64_t cluster, uint64_t *count)
+{
+  struct page *page;
+
+  *count = 0;
+  if (!has_block (c, cluster))
+    return 0;
+  page = get_page (c, cluster);
+  if (page == NULL)
+    return -1;
+  *count = load_count (page->bytes, cluster % counts_per_page (c), c->order);
+  cache_put (c->img->cache, page);
+  return 0;
+}
+
+/* ---- changing counts */
+
+/* The pages of the counts of [first, first+nr), pinned. */
+struct pages {
+  struct page *pages[MAX_PAGES];
+  size_t n;
+};
+
+static void
+put_pages (struct qcow2_counts *c, struct pages *p)
+{
+  while (p->n > 0)
+    cache_put (c->img->cache, p->pages[--p->n]);
+}
+
+static int
+pin_pages (struct qcow2_counts *c, uint64_t first, uint64_t nr,
+           struct pages *p)
+{
+  const uint64_t per_page = counts_per_page (c);
+  uint64_t cluster = round_down (first, per_page);
+
+  p->n = 0;
+  for (; cluster < first + nr; cluster += per_page) {
+    assert (p->n < MAX_PAGES);
+    p->pages[p->n] = get_page (c, cluster);
+    if (p->pages[p->n] == NULL) {
+      put_pages (c, p);
+      return -1;
+    }
+    p->n++;
+  }
+  return 0;
+}
+
+/* Clusters that one change may span, whatever their alignment. */
+static uint64_t
+max_run (const struct qcow2_counts *c)
+{
+  return (MAX_PAGES - 1) * counts_per_page (c);
+}
+
+/* Set counts in pinned pages, in a change section. */
+static void
+set_counts (struct qcow2_counts *c, struct pages *p, uint64_t first,
+            uint64_t nr, uint64_t count)
+{
+  const uint64_t per_page = counts_per_page (c);
+  const uint64_t base = round_down (first, per_page);
+  uint64_t cluster;
+  size_t i;
+
+  for (cluster = first; cluster < first + nr; ++cluster)
+    qcow2_count_store (p->pages[(cluster - base) / per_page]->bytes,
+                       cluster % per_page, c->order, count);
+  for (i = 0; i < p->n; ++i)
+    cache_dirty (c->img->cache, p->pages[i], PASS_FILL);
+}
+
+/* ---- missing blocks, longer tables */
+
+static int
+damaged (struct qcow2_counts *c, const char *what, uint64_t place)
+{
+  report_error ("%s: %s at host offset %" PRIu64 "; " CHECK_A_COPY,
+                c->img->name, what, place);
+  image_set_damaged (c->img);
+  errno = EIO;
+  return -1;
+}
+
+/* Is there room in the file for clusters [first, first+nr), and are they
+ * free of metadata?
+ */
+static int
+check_area (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  uint64_t i;
+
+  if (first + nr > c->max_clusters) {
+    errno = ENOSPC;
+    return -1;
+  }
+  for (i = 0; i < nr; ++i)
+    if (qcow2_guard_has (&c->guard, first + i))
+      return damaged (c, "a table lies in space that the refcounts call free,",
+                      (first + i) << c->cluster_bits);
+  if (qcow2_guard_reserve (&c->guard, nr) == -1) {
+    report_error ("%s: no memory to grow the refcounts", c->img->name);
+    errno = ENOMEM;
+    return -1;
+  }
+  return 0;
+}
+
+/* A new structure's pages; its space is in the cache only.  'get' fills
+ * them.
+ */
+static int
+create_page (struct qcow2_counts *c, uint64_t host, struct page **page)
+{
+  *page = cache_create (c->img->cache, host);
+  return *page ? 0 : -1;
+}
+
+/* Make a block of zeroes at cluster 'at', whose first 'nr_used' counts are
+ * one.  In a change section.
+ */
+static int
+create_block (struct qcow2_counts *c, uint64_t at, uint64_t nr_used)
+{
+  const uint64_t per_page = counts_per_page (c);
+  const uint64_t host = at << c->cluster_bits;
+  const uint32_t page_len = cache_page_len (c->img->cache);
+  uint64_t done, i;
+
+  for (done = 0; done < cluster_len (c); done += page_len) {
+    const uint64_t start = done / page_len * per_page;
+    struct page *page;
+
+    if (create_page (c, host + done, &page) == -1)
+      return -1;
+    for (i = start; i < MIN (nr_used, start + per_page); ++i)
+      qcow2_count_store (page->bytes, i - start, c->order, 1);
+    cache_put (c->img->cache, page);
+  }
+  return 0;
+}
+
+static void
+note_used (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  const uint64_t end = (first + nr) << c->cluster_bits;
+
+  c->zero_from = MAX (c->zero_from, end);
+  c->end = MAX (c->end, end);
+}
+
+/* Make the missing block of range 'i', which the table can name. */
+static int
+make_block (struct qcow2_counts *c, uint64_t i)
+{
+  const uint64_t at = i * c->per_block;
+  const uint64_t entry = c->table_host + i * 8;
+  struct page *page;
+  int r;
+
+  if (at == 0)
+    return damaged (c, "no refcount block counts the header", 0);
+  if (check_area (c, at, 1) == -1)
+    return -1;
+  page = cache_get (c->img->cache, entry);
+  if (page == NULL)
+    return -1;
+
+  pass_begin_change (c->img);
+  r = create_block (c, at, 1);
+  if (r == 0) {
+    store_entry_be64 (page->bytes + (entry - page->host),
+                      at << c->cluster_bits);
+    cache_dirty (c->img->cache, page, PASS_COUNT);
+    c->table[i] = at << c->cluster_bits;
+    c->is_full[i] = 0;
+    qcow2_guard_add (&c->guard, at);
+    note_used (c, at, 1);
+  }
+  pass_end_change (c->img);
+  cache_put (c->img->cache, page);
+  return r;
+}
+
+/* A longer table: 'nr_blocks' new blocks, counting the area, then the
+ * table itself, all from cluster 'at' on.
+ */
+struct area {
+  uint64_t at;
+  uint64_t nr_blocks;
+  uint64_t nr_table_clusters;
+  uint64_t nr_entries;          /* of the new table */
+};
+
+/* The smallest area that counts itself and names the ranges needed. */
+static int
+plan_area (struct qcow2_counts *c, struct area *area)
+{
+  const uint64_t entries_per_cluster = cluster_len (c) / 8;
+  uint64_t entries, total;
+
+  area->at = c->nr_table * c->per_block;
+  area->nr_blocks = 1;
+  for (;;) {
+    entries = c->nr_table + area->nr_blocks + c->nr_table / 2;
+    area->nr_table_clusters = div_round_up (entries, entries_per_cluster);
+    total = area->nr_blocks + area->nr_table_clusters;
+    if (div_round_up (total, c->per_block) <= area->nr_blocks)
+      break;
+    area->nr_blocks = div_round_up (total, c->per_block);
+  }
+  area->nr_entries = area->nr_table_clusters * entries_per_cluster;
+  if (area->nr_entries * 8 > REFCOUNT_TABLE_MAX) {
+    report_error ("%s: the refcount table cannot grow beyond %d bytes, so the "
+                  "file cannot grow; copy it to an image with larger "
+                  "clusters", c->img->name, REFCOUNT_TABLE_MAX);
+    errno = EFBIG;
+    return -1;
+  }
+  return 0;
+}
+
+/* Write the area's contents into new pages, in a change section. */
+static int
+create_area (struct qcow2_counts *c, const struct area *area,
+             const uint64_t *table)
+{
+  const uint64_t total = area->nr_blocks + area->nr_table_clusters;
+  const uint64_t table_host =
+    (area->at + area->nr_blocks) << c->cluster_bits;
+  const uint32_t page_len = cache_page_len (c->img->cache);
+  uint64_t i, host;
+
+  for (i = 0; i < area->nr_blocks; ++i) {
+    const uint64_t start = i * c->per_block;
+
+    if (create_block (c, area->at + i,
+                      start < total ? MIN (total - start, c->per_block)
+                      : 0) == -1)
+      return -1;
+  }
+  for (i = 0; i < area->nr_entries; i += page_len / 8) {
+    struct page *page;
+    uint64_t j;
+
+    host = table_host + i * 8;
+    if (create_page (c, host, &page) == -1)
+      return -1;
+    for (j = 0; j < page_len / 8; ++j)
+      store_entry_be64 (page->bytes + j * 8, table[i + j]);
+    cache_put (c->img->cache, page);
+  }
+  return 0;
+}
+
+/* Take the area over: header, memory, guard.  In a change section. */
+static void
+switch_table (struct qcow2_counts *c, const struct area *area,
+              struct page *header, uint64_t *table, uint8_t *is_full)
+{
+  const uint64_t table_first = area->at + area->nr_blocks;
+  const uint64_t total = area->nr_blocks + area->nr_table_clusters;
+  uint64_t i;
+
+  store_be64 (header->bytes + HEADER_TABLE_OFFSET,
+              table_first << c->cluster_bits);
+  store_be32 (header->bytes + HEADER_TABLE_CLUSTERS,
+              area->nr_table_clusters);
+  cache_dirty (c->img->cache, header, PASS_COUNT);
+  qcow2_drop (c, c->table_host >> c->cluster_bits, c->table_clusters, true);
+
+  for (i = 0; i < total; ++i)
+    qcow2_guard_add (&c->guard, area->at + i);
+  note_used (c, area->at, total);
+  free (c->table);
+  free (c->is_full);
+  c->table = table;
+  c->is_full = is_full;
+  c->nr_table = area->nr_entries;
+  c->table_host = table_first << c->cluster_bits;
+  c->table_clusters = area->nr_table_clusters;
+}
+
+static int
+grow_table (struct qcow2_counts *c)
+{
+  CLEANUP_FREE uint64_t *table = NULL;
+  CLEANUP_FREE uint8_t *is_full = NULL;
+  struct area area;
+  struct page *header;
+  uint64_t i;
+  int r;
+
+  if (plan_area (c, &area) == -1 ||
+      check_area (c, area.at, area.nr_blocks + area.nr_table_clusters) == -1)
+    return -1;
+  table = calloc (area.nr_entries, sizeof *table);
+  is_full = calloc (area.nr_entries, 1);
+  if (table == NULL || is_full == NULL) {
+    report_error ("%s: no memory to grow the refcounts", c->img->name);
+    errno = ENOMEM;
+    return -1;
+  }
+  memcpy (table, c->table, c->nr_table * sizeof *table);
+  memcpy (is_full, c->is_full, c->nr_table);
+  for (i = 0; i < area.nr_blocks; ++i)
+    table[c->nr_table + i] = (area.at + i) << c->cluster_bits;
+  if (qcow2_drop_begin (c, 1) == -1)
+    return -1;
+  header = cache_get (c->img->cache, 0);
+  if (header == NULL) {
+    qcow2_drop_end (c, 1);
+    return -1;
+  }
+
+  pass_begin_change (c->img);
+  r = create_area (c, &area, table);
+  if (r == 0)
+    switch_table (c, &area, header, STEAL (table), STEAL (is_full));
+  pass_end_change (c->img);
+  cache_put (c->img->cache, header);
+  qcow2_drop_end (c, 1);
+  return r;
+}
+
+/* Have the block that counts the cluster. */
+static int
+need_block (struct qcow2_counts *c, uint64_t cluster)
+{
+  while (cluster / c->per_block >= c->nr_table)
+    if (grow_table (c) == -1)
+      return -1;
+  if (has_block (c, cluster))
+    return 0;
+  return make_block (c, cluster / c->per_block);
+}
+
+/* ---- allocation */
+
+/* Is the cluster free?  1, 0 or -1.  Its block is there. */
+static int
+is_free (struct qcow2_counts *c, uint64_t cluster)
+{
+  uint64_t count;
+
+  if (qcow2_count_get (c, cluster, &count) == -1)
+    return -1;
+  if (count != 0)
+    return 0;
+  if (qcow2_guard_has (&c->guard, cluster))
+    return damaged (c, "a table lies in space that the refcounts call free,",
+                    cluster << c->cluster_bits);
+  return 1;
+}
+
+/* First free count at or after 'i' in a page's worth of counts. */
+static uint64_t
+scan_page (const struct qcow2_counts *c, const uint8_t *bytes, uint64_t i,
+           uint64_t end)
+{
+  while (i < end && load_count (bytes, i, c->order) != 0)
+    i++;
+  return i;
+}
+
+/* Look for a free cluster in the block of *cluster, from there on.  1 with
+ * *cluster set, 0 when there is none, -1.
+ */
+static int
+scan_block (struct qcow2_counts *c, uint64_t *cluster)
+{
+  const uint64_t per_page = counts_per_page (c);
+  const uint64_t block = *cluster / c->per_block;
+  const uint64_t end = (block + 1) * c->per_block;
+  const bool from_start = *cluster % c->per_block == 0;
+  uint64_t at = *cluster;
+
+  while (at < end) {
+    const uint64_t base = round_down (at, per_page);
+    struct page *page = get_page (c, at);
+    uint64_t i;
+
+    if (page == NULL)
+      return -1;
+    i = scan_page (c, page->bytes, at - base, per_page);
+    cache_put (c->img->cache, page);
+    at = base + i;
+    if (i < per_page) {
+      *cluster = at;
+      return 1;
+    }
+  }
+  if (from_start)
+    c->is_full[block] = 1;
+  return 0;
+}
+
+/* Move next_free to the first free cluster; its block is there then. */
+static int
+find_free (struct qcow2_counts *c)
+{
+  for (;;) {
+    const uint64_t block = c->next_free / c->per_block;
+    int r;
+
+    if (c->next_free >= c->max_clusters) {
+      errno = ENOSPC;
+      return -1;
+    }
+    if (block < c->nr_table && c->table[block] != 0 && c->is_full[block]) {
+      c->next_free = (block + 1) * c->per_block;
+      continue;
+    }
+    if (need_block (c, c->next_free) == -1)
+      return -1;
+    r = scan_block (c, &c->next_free);
+    if (r == -1)
+      return -1;
+    if (r == 1 && c->next_free < c->max_clusters)
+      return is_free (c, c->next_free) == 1 ? 0 : -1;
+    if (r == 0)
+      c->next_free = (c->next_free / c->per_block + 1) * c->per_block;
+  }
+}
+
+/* Lengthen the file ahead of its use: one change of its length for many
+ * allocations.
+ */
+static int
+grow_file (struct qcow2_counts *c, uint64_t end)
+{
+  struct source *src = c->img->source;
+  const uint64_t len = source_len (src);
+  uint64_t step;
+
+  if (!src->can_grow || end <= len)
+    return 0;
+  step = MIN (MAX (len / 8, MIN_GROWTH), MAX_GROWTH);
+  return source_grow (src, round_up (end, MAX (step & -step,
+                                               cluster_len (c))));
+}
+
+int64_t
+qcow2_alloc (struct qcow2_counts *c, uint64_t wanted, uint64_t *first)
+{
+  struct pages pages;
+  uint64_t n;
+
+  if (find_free (c) == -1)
+    return -1;
+  *first = c->next_free;
+  wanted = MIN (wanted, max_run (c));
+  wanted = MIN (wanted, c->max_clusters - *first);
+  for (n = 1; n < wanted && has_block (c, *first + n); ++n) {
+    int r = is_free (c, *first + n);
+
+    if (r == -1)
+      return -1;
+    if (r == 0)
+      break;
+  }
+  if (grow_file (c, (*first + n) << c->cluster_bits) == -1 ||
+      pin_pages (c, *first, n, &pages) == -1)
+    return -1;
+  pass_begin_change (c->img);
+  set_counts (c, &pages, *first, n, 1);
+  pass_end_change (c->img);
+  put_pages (c, &pages);
+  c->next_free = *first + n;
+  return n;
+}
+
+bool
+qcow2_alloc_reads_zero (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  const bool zero = c->img->source->can_grow &&
+    first << c->cluster_bits >= c->zero_from;
+
+  note_used (c, first, nr);
+  return zero;
+}
+
+/* Set a count that goes down; the cluster may become free. */
+static int
+lower_count (struct qcow2_counts *c, uint64_t cluster, uint64_t count)
+{
+  struct page *page = get_page (c, cluster);
+
+  if (page == NULL)
+    return -1;
+  pass_begin_change (c->img);
+  qcow2_count_store (page->bytes, cluster % counts_per_page (c), c->order,
+                     count);
+  cache_dirty (c->img->cache, page, PASS_FILL);
+  pass_end_change (c->img);
+  cache_put (c->img->cache, page);
+  if (count == 0) {
+    c->is_full[cluster / c->per_block] = 0;
+    c->next_free = MIN (c->next_free, cluster);
+  }
+  return 0;
+}
+
+void
+qcow2_alloc_undo (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  uint64_t i;
+
+  for (i = 0; i < nr; ++i)
+    if (lower_count (c, first + i, 0) == -1)
+      return;                   /* the rest leaks */
+}
+
+/* ---- dropping */
+
+int
+qcow2_drop_begin (struct qcow2_counts *c, size_t n)
+{
+  size_t room = MAX (c->drops_room, (size_t) 64);
+  struct qcow2_drop *drops;
+
+  while (room < c->nr_drops + c->nr_promised + n)
+    room *= 2;
+  if (room != c->drops_room) {
+    drops = realloc (c->drops, room * sizeof *drops);
+    if (drops == NULL) {
+      report_error ("%s: no memory to free clusters", c->img->name);
+      errno = ENOMEM;
+      return -1;
+    }
+    c->drops = drops;
+    c->drops_room = room;
+  }
+  c->nr_promised += n;
+  return 0;
+}
+
+void
+qcow2_drop_end (struct qcow2_counts *c, size_t n)
+{
+  assert (c->nr_promised >= n);
+  c->nr_promised -= n;
+}
+
+void
+qcow2_drop (struct qcow2_counts *c, uint64_t first, uint64_t nr,
+            bool is_table)
+{
+  const uint64_t next_cut = pass_next_cut (c->img);
+  struct qcow2_drop *last = c->nr_drops ? &c->drops[c->nr_drops - 1] : NULL;
+
+  if (last && last->cut == next_cut && last->is_table == is_table &&
+      last->first + last->nr == first) {
+    last->nr += nr;
+    return;
+  }
+  assert (c->nr_drops < c->drops_room);
+  c->drops[c->nr_drops++] = (struct qcow2_drop) {
+    .first = first,
+    .nr = nr,
+    .cut = next_cut,
+    .is_table = is_table,
+  };
+}
+
+/* One reference to the cluster is durably gone. */
+static int
+release (struct qcow2_counts *c, uint64_t cluster, bool is_table)
+{
+  struct image *img = c->img;
+  const uint64_t host = cluster << c->cluster_bits;
+  uint64_t count;
+
+  if (qcow2_count_get (c, cluster, &count) == -1)
+    return -1;
+  if (count == 0)
+    return damaged (c, "a cluster in use was counted 0,", host);
+  if (count == 1) {
+    pass_begin_change (img);
+    cache_forget (img->cache, host, cluster_len (c));
+    pass_end_change (img);
+    if (img->packed)
+      packed_forget (img->packed, host, cluster_len (c));
+    if (is_table)
+      qcow2_guard_remove (&c->guard, cluster);
+    /* Advice only: a failure leaves space allocated. */
+    if (host < source_len (img->source))
+      source_zero_fast (img->source,
+                        MIN (cluster_len (c), source_len (img->source) - host),
+                        host, SOURCE_ZERO_PUNCH);
+  }
+  return lower_count (c, cluster, count - 1);
+}
+
+void
+qcow2_counts_durable (struct qcow2_counts *c, uint64_t cut)
+{
+  LOCK_SCOPE (&c->img->format_lock);
+  size_t i;
+
+  for (i = 0; i < c->nr_drops && c->drops[i].cut <= cut; ++i) {
+    const struct qcow2_drop *drop = &c->drops[i];
+    uint64_t j;
+
+    for (j = 0; j < drop->nr; ++j)
+      if (release (c, drop->first + j, drop->is_table) == -1)
+        break;                  /* the rest leaks */
+  }
+  memmove (c->drops, c->drops + i, (c->nr_drops - i) * sizeof *c->drops);
+  c->nr_drops -= i;
+}
+
+/* ---- opening and closing */
+
+static int
+read_table (struct qcow2_counts *c)
+{
+  const uint64_t len = c->table_clusters << c->cluster_bits;
+  CLEANUP_FREE uint8_t *bytes = malloc (len);
+  uint64_t i;
+
+  c->nr_table = len / 8;
+  c->table = malloc (c->nr_table * sizeof *c->table);
+  c->is_full = calloc (c->nr_table, 1);
+  if (bytes == NULL || c->table == NULL || c->is_full == NULL)
+    return REFUSE (ENOMEM, "%s: no memory for the refcount table",
+                   c->img->name);
+  if (source_pread_padded (c->img->source, bytes, len, c->table_host) == -1)
+    return -1;
+  for (i = 0; i < c->nr_table; ++i) {
+    const uint64_t entry = load_be64 (bytes + i * 8);
+
+    if (entry % cluster_len (c) != 0 ||
+        entry >= source_len (c->img->source))
+      return REFUSE (EINVAL, "%s: refcount table entry %" PRIu64
+                     " (at host offset %" PRIu64 ") is 0x%" PRIx64
+                     ", which is no cluster of the file; " CHECK_A_COPY,
+                     c->img->name, i, c->table_host + i * 8, entry);
+    c->table[i] = entry;
+  }
+  return 0;
+}
+
+/* Add the table and its blocks to the guard. */
+static int
+guard_tables (struct qcow2_counts *c)
+{
+  uint64_t i;
+
+  if (qcow2_guard_reserve (&c->guard, c->table_clusters + c->nr_table) == -1)
+    return REFUSE (ENOMEM, "%s: no memory for the refcounts", c->img->name);
+  for (i = 0; i < c->table_clusters; ++i)
+    if (!qcow2_guard_add (&c->guard, (c->table_host >> c->cluster_bits) + i))
+      return REFUSE (EINVAL, "%s: the refcount table overlaps other tables; "
+                     CHECK_A_COPY, c->img->name);
+  for (i = 0; i < c->nr_table; ++i)
+    if (c->table[i] != 0 &&
+        !qcow2_guard_add (&c->guard, c->table[i] >> c->cluster_bits))
+      return REFUSE (EINVAL, "%s: refcount block %" PRIu64
+                     " at host offset %" PRIu64 " overlaps other tables; "
+                     CHECK_A_COPY, c->img->name, i, c->table[i]);
+  return 0;
+}
+
+struct qcow2_counts *
+qcow2_counts_open (struct image *img, unsigned cluster_bits, unsigned order,
+                   uint64_t table_host, uint64_t table_clusters)
+{
+  struct qcow2_counts *c = calloc (1, sizeof *c);
+  const uint64_t len = source_len (img->source);
+
+  if (c == NULL || qcow2_guard_init (&c->guard) == -1) {
+    free (c);
+    report_error ("%s: no memory for the refcounts", img->name);
+    errno = ENOMEM;
+    return NULL;
+  }
+  c->img = img;
+  c->cluster_bits = cluster_bits;
+  c->order = order;
+  c->max = order == 6 ? UINT64_MAX : (UINT64_C (1) << (1 << order)) - 1;
+  c->per_block = cluster_len (c) * 8 >> order;
+  c->table_host = table_host;
+  c->table_clusters = table_clusters;
+  c->max_clusters = (img->source->can_grow ? UINT64_C (1) << 56 : len)
+    >> cluster_bits;
+  c->zero_from = round_up (len, cluster_len (c));
+  c->end = c->zero_from;
+  if (read_table (c) == -1 || guard_tables (c) == -1) {
+    qcow2_counts_free (c);
+    return NULL;
+  }
+  return c;
+}
+
+void
+qcow2_counts_free (struct qcow2_counts *c)
+{
+  if (c == NULL)
+    return;
+  qcow2_guard_destroy (&c->guard);
+  free (c->drops);
+  free (c->table);
+  free (c->is_full);
+  free (c);
+}
+
+int
+qcow2_counts_trim_file (struct qcow2_counts *c)
+{
+  uint64_t cluster = c->end >> c->cluster_bits;
+  uint64_t count = 0;
+
+  if (!c->img->source->can_grow)
+    return 0;
+  while (cluster > 0) {
+    if (!has_block (c, cluster - 1)) {
+      cluster = round_down (cluster - 1, c->per_block);
+      continue;
+    }
+    if (qcow2_count_get (c, cluster - 1, &count) == -1)
+      return -1;
+    if (count != 0)
+      break;
+    cluster--;
+  }
+  if (cluster << c->cluster_bits >= source_len (c->img->source))
+    return 0;
+  c->end = cluster << c->cluster_bits;
+  c->zero_from = MAX (c->end, cluster_len (c));
+  return source_truncate (c->img->source, c->end);
+}

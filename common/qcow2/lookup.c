@@ -1,0 +1,453 @@
+/* Where a guest range lives: a walk through the L1 and L2 tables.
+ *
+ * The walk holds at most one page of the L1 table and one of an L2 table
+ * pinned, takes no lock but the cache's, and looks at a bounded number of
+ * pages; when that is used up the answer is shorter than asked.
+ *
+ * Neighbouring runs that continue each other become one extent, across
+ * clusters, pages and tables.
+ *
+ * Format: docs/interop/qcow2.txt in QEMU 7.2, "Cluster mapping".
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#include <config.h>
+
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#include "include/byte-order.h"
+#include "include/checked.h"
+#include "qcow2/lookup.h"
+#include "qcow2/refuse.h"
+#include "qcow2/table.h"
+#include "qcow2/writer.h"
+
+/* Pages of tables that one lookup may look at. */
+#define MAX_PAGES 64
+
+struct walk {
+  struct image *img;
+  struct qcow2 *q;
+  struct source *data;          /* where guest data lie */
+  uint64_t data_len;            /* bytes; its length */
+  bool may_write;               /* the image is open for writing */
+
+  uint64_t guest, end;          /* still to be answered */
+  unsigned pages_left;
+
+  struct extent *ext;
+  size_t nr_ext, max_ext;
+  bool is_full;                 /* nothing fits any more */
+
+  struct page *l1_page;         /* pinned, or NULL */
+};
+
+/* ---- extents */
+
+/* Does 'b', which follows 'a' on the disk, continue it? */
+static bool
+extent_continues (const struct extent *a, const struct extent *b)
+{
+  if (a->type != b->type || a->allocated != b->allocated)
+    return false;
+  switch (a->type) {
+  case EXTENT_BACKING:
+  case EXTENT_DAMAGED:
+    return true;
+  case EXTENT_ZERO:
+    if (!a->allocated)
+      return true;
+    /* fall through */
+  case EXTENT_DATA:
+    return a->src == b->src && a->writable == b->writable &&
+      a->host + a->len == b->host;
+  case EXTENT_PACKED:
+    break;
+  }
+  return false;
+}
+
+/* Answer the next next->len bytes, and go on behind them. */
+static void
+add_extent (struct walk *w, const struct extent *next)
+{
+  if (w->nr_ext > 0 &&
+      extent_continues (&w->ext[w->nr_ext - 1], next))
+    w->ext[w->nr_ext - 1].len += next->len;
+  else if (w->nr_ext < w->max_ext)
+    w->ext[w->nr_ext++] = *next;
+  else {
+    w->is_full = true;
+    return;
+  }
+  w->guest += next->len;
+}
+
+static void
+add_plain (struct walk *w, enum extent_type type, uint64_t len)
+{
+  struct extent ext = { .type = type, .len = len };
+
+  add_extent (w, &ext);
+}
+
+/* ---- clusters */
+
+static const char *
+damage_text (enum cluster_damage damage)
+{
+  switch (damage) {
+  case DAMAGE_NONE:
+    break;
+  case DAMAGE_UNALIGNED:
+    return "its offset is not a multiple of the cluster size";
+  case DAMAGE_ZERO_IN_V2:
+    return "the zero flag is set, which version 2 does not have";
+  case DAMAGE_BOTH_BITS:
+    return "subclusters are marked both as allocated and as zeroes";
+  case DAMAGE_ALLOCATED_NOWHERE:
+    return "subclusters are marked as allocated without an offset";
+  case DAMAGE_DATA_FILE_HOST:
+    return "its offset in the external data file is not the disk offset";
+  case DAMAGE_PACKED_IN_DATA_FILE:
+    return "it is compressed, which an external data file does not allow";
+  case DAMAGE_PACKED_COPIED:
+    return "it is compressed, but marked as writable in place";
+  }
+  return "it makes no sense";
+}
+
+static void
+add_damaged (struct walk *w, const struct cluster *c, uint64_t entry,
+             uint64_t place, uint64_t len)
+{
+  damage_log_report (&w->q->damage, w->img->name, place,
+                     "the L2 entry at byte %" PRIu64 ", 0x%016" PRIx64
+                     ", for disk offset %" PRIu64 " is wrong: %s; "
+                     "this range cannot be read; " CHECK_A_COPY,
+                     place, entry, round_down (w->guest, w->q->cluster_len),
+                     damage_text (c->damage));
+  if (c->damage != DAMAGE_PACKED_COPIED)
+    image_set_damaged (w->img);
+  add_plain (w, EXTENT_DAMAGED, len);
+}
+
+static void
+add_packed (struct walk *w, const struct cluster *c, uint64_t within,
+            uint64_t len)
+{
+  struct extent ext = {
+    .type = EXTENT_PACKED,
+    .len = len,
+    .src = w->img->source,
+    .host = c->host,
+    .allocated = true,
+    .codec = w->q->codec,
+    .packed_len = c->packed_len,
+    .within = within,
+  };
+
+  add_extent (w, &ext);
+}
+
+/* A cluster wholly past the end of its file reads as zeroes, as QEMU reads
+ * it; but it is a sign of a file that was cut short.
+ */
+static void
+warn_of_end (struct walk *w, uint64_t host)
+{
+  if (atomic_exchange (&w->q->has_warned_of_end, true))
+    return;
+  report_warning ("%s: data at disk offset %" PRIu64 " lie at byte %" PRIu64
+                  ", beyond the end of %s, which has %" PRIu64 " bytes; "
+                  "such data read as zeroes; the file may have been cut "
+                  "short", w->img->name, w->guest, host, w->data->name,
+                  w->data_len);
+}
+
+/* May the cluster at 'host', whose entry says so, be written in place?  Not
+ * before the refcounts are known, and never where a table is.
+ */
+static bool
+is_writable (const struct walk *w, const struct cluster *c)
+{
+  struct qcow2_writer *writer = w->q->writer;
+
+  if (!c->copied || !w->may_write)
+    return false;
+  if (w->q->rules.has_data_file)
+    return true;
+  return writer->counts != NULL &&
+    !qcow2_guard_has (&writer->counts->guard,
+                      c->host >> w->q->rules.cluster_bits);
+}
+
+/* A run of one kind inside the cluster: data, zeroes or nothing. */
+static void
+add_run (struct walk *w, const struct cluster *c, enum cluster_kind kind,
+         uint64_t within, uint64_t len)
+{
+  struct extent ext = { .len = len, .allocated = c->allocated };
+
+  switch (kind) {
+  case CLUSTER_DATA:
+    ext.type = EXTENT_DATA;
+    if (c->host >= w->data_len)
+      warn_of_end (w, c->host);
+    break;
+  case CLUSTER_ZERO:
+    ext.type = EXTENT_ZERO;
+    break;
+  default:
+    ext.type = EXTENT_BACKING;
+    break;
+  }
+  if (c->allocated && kind != CLUSTER_BACKING) {
+    ext.src = w->data;
+    ext.host = c->host + within;
+    ext.writable = is_writable (w, c);
+  }
+  add_extent (w, &ext);
+}
+
+static void
+add_mixed (struct walk *w, const struct cluster *c, uint64_t within,
+           uint64_t len)
+{
+  unsigned bits = w->q->subcluster_bits;
+  uint64_t end = within + len;
+
+  while (within < end && !w->is_full) {
+    unsigned index = within >> bits;
+    enum cluster_kind kind;
+    unsigned nr = cluster_subcluster_run (c, index, &kind);
+    uint64_t run_end = MIN ((uint64_t) (index + nr) << bits, end);
+
+    add_run (w, c, kind, within, run_end - within);
+    within = run_end;
+  }
+}
+
+/* Answer what the L2 entry at bytes[0..] says, as far as its cluster is
+ * asked for; 'place' is its offset in the file.
+ */
+static void
+add_cluster (struct walk *w, const uint8_t *bytes, uint64_t place,
+             bool l2_copied)
+{
+  const struct entry_rules *rules = &w->q->rules;
+  uint64_t within = w->guest & (w->q->cluster_len - 1);
+  uint64_t len = MIN (w->q->cluster_len - within, w->end - w->guest);
+  uint64_t entry = load_entry_be64 (bytes);
+  uint64_t bitmap = rules->is_extended ? load_entry_be64 (bytes + 8) : 0;
+  struct cluster c;
+
+  cluster_decode (rules, entry, bitmap, w->guest - within, &c);
+  c.copied = c.copied && l2_copied;
+  switch (c.kind) {
+  case CLUSTER_DAMAGED:
+    add_damaged (w, &c, entry, place, len);
+    break;
+  case CLUSTER_PACKED:
+    add_packed (w, &c, within, len);
+    break;
+  case CLUSTER_MIXED:
+    add_mixed (w, &c, within, len);
+    break;
+  default:
+    add_run (w, &c, c.kind, within, len);
+    break;
+  }
+}
+
+/* ---- tables */
+
+/* Answer from one page of the L2 table at 'l2_host' what lies before
+ * 'end'.  -1: the page cannot be read.
+ */
+static int
+walk_l2_page (struct walk *w, uint64_t l2_host, uint64_t end,
+              bool l2_copied)
+{
+  struct cache *cache = w->img->cache;
+  uint64_t place = l2_entry_host (w->q, l2_host,
+                                  l2_index_of (w->q, w->guest));
+  uint64_t nr = entries_left_in_page (cache, place, w->q->entry_bits);
+  struct page *page = cache_get (cache, place);
+  const uint8_t *bytes;
+
+  if (page == NULL)
+    return -1;
+  bytes = page->bytes + (place - page->host);
+  for (; nr > 0 && w->guest < end && !w->is_full; --nr) {
+    add_cluster (w, bytes, place, l2_copied);
+    bytes += 1 << w->q->entry_bits;
+    place += 1 << w->q->entry_bits;
+  }
+  cache_put (cache, page);
+  w->pages_left--;
+  return 0;
+}
+
+/* The pages of the table that the walk is going to need, when they are more
+ * than one.
+ */
+static void
+read_ahead (struct walk *w, uint64_t l2_host, uint64_t end)
+{
+  uint32_t page_len = cache_page_len (w->img->cache);
+  uint64_t first = l2_entry_host (w->q, l2_host,
+                                  l2_index_of (w->q, w->guest));
+  uint64_t last = l2_entry_host (w->q, l2_host,
+                                 l2_index_of (w->q, end - 1));
+
+  if (round_down (first, page_len) != round_down (last, page_len))
+    cache_read_ahead (w->img->cache, first,
+                      MIN (last - first + 1,
+                           (uint64_t) w->pages_left * page_len));
+}
+
+static int
+walk_l2_table (struct walk *w, uint64_t l2_host, uint64_t end,
+               bool l2_copied)
+{
+  read_ahead (w, l2_host, end);
+  while (w->guest < end && w->pages_left > 0 && !w->is_full)
+    if (walk_l2_page (w, l2_host, end, l2_copied) == -1)
+      return -1;
+  return 0;
+}
+
+/* Where the range of the L1 entry ends, or what is asked for. */
+static uint64_t
+span_end (const struct walk *w, uint64_t l1_index)
+{
+  uint64_t last = l1_index_of (w->q, w->end - 1);
+
+  return l1_index < last ? (l1_index + 1) << l2_span_bits (w->q) : w->end;
+}
+
+/* Where a walk stood, to begin again from there. */
+struct walk_mark {
+  uint64_t guest, last_len;
+  size_t nr_ext;
+  bool is_full;
+};
+
+static struct walk_mark
+mark (const struct walk *w)
+{
+  return (struct walk_mark) {
+    .guest = w->guest,
+    .last_len = w->nr_ext > 0 ? w->ext[w->nr_ext - 1].len : 0,
+    .nr_ext = w->nr_ext,
+    .is_full = w->is_full,
+  };
+}
+
+static void
+go_back (struct walk *w, const struct walk_mark *m)
+{
+  w->guest = m->guest;
+  w->nr_ext = m->nr_ext;
+  w->is_full = m->is_full;
+  if (m->nr_ext > 0)
+    w->ext[m->nr_ext - 1].len = m->last_len;
+}
+
+/* Answer from the table that the L1 entry at 'bytes' names.  Somebody else
+ * may give the entry a copy of the table meanwhile (the range lock is on
+ * clusters, not on tables), and the old one's place may get other content:
+ * what was read counts only if the entry is still the same.  *entry is
+ * what it was.  A table is copied once at most, so this ends.
+ */
+static int
+walk_l1_entry (struct walk *w, const uint8_t *bytes, uint64_t l2_host,
+               uint64_t end, uint64_t entry)
+{
+  const struct walk_mark start = mark (w);
+
+  for (;;) {
+    const uint64_t l1_index = l1_index_of (w->q, start.guest);
+
+    if (walk_l2_table (w, l2_host, end, entry & L1_COPIED) == -1)
+      return -1;
+    if (load_entry_be64 (bytes) == entry)
+      return 0;
+    go_back (w, &start);
+    w->pages_left = MAX (w->pages_left, 1U);
+    entry = load_entry_be64 (bytes);
+    if (l1_entry_decode (w->img, l1_index, entry, &l2_host) != 1)
+      return 0;                 /* answered by the next lookup */
+  }
+}
+
+/* Answer what the entries of one page of the L1 table say. */
+static int
+walk_l1_page (struct walk *w)
+{
+  struct cache *cache = w->img->cache;
+  uint64_t l1_index = l1_index_of (w->q, w->guest);
+  uint64_t place = l1_entry_host (w->q, l1_index);
+  uint64_t nr = entries_left_in_page (cache, place, 3);
+  const uint8_t *bytes;
+
+  w->l1_page = cache_get (cache, place);
+  if (w->l1_page == NULL)
+    return -1;
+  w->pages_left--;
+  bytes = w->l1_page->bytes + (place - w->l1_page->host);
+  for (; nr > 0 && w->guest < w->end && !w->is_full; --nr) {
+    uint64_t entry = load_entry_be64 (bytes);
+    uint64_t end = span_end (w, l1_index);
+    uint64_t l2_host;
+    int r = l1_entry_decode (w->img, l1_index, entry, &l2_host);
+
+    if (r == 1) {
+      if (w->pages_left == 0)
+        break;
+      if (walk_l1_entry (w, bytes, l2_host, end, entry) == -1)
+        return -1;
+      if (w->guest < end)
+        break;
+    }
+    else
+      add_plain (w, r == 0 ? EXTENT_BACKING : EXTENT_DAMAGED,
+                 end - w->guest);
+    bytes += 8;
+    l1_index++;
+  }
+  return 0;
+}
+
+ssize_t
+qcow2_lookup (struct image *img, uint64_t guest, uint64_t len,
+              struct extent *ext, size_t max)
+{
+  struct qcow2 *q = qcow2_state (img);
+  struct source *data = q->rules.has_data_file ? img->data_source
+    : img->source;
+  struct walk w = {
+    .img = img,
+    .q = q,
+    .data = data,
+    .data_len = source_len (data),
+    .may_write = img->is_writable,
+    .guest = guest,
+    .end = guest + len,
+    .pages_left = MAX_PAGES,
+    .ext = ext,
+    .max_ext = max,
+  };
+  int r = 0;
+
+  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.is_full) {
+    r = walk_l1_page (&w);
+    cache_put (img->cache, w.l1_page);
+    w.l1_page = NULL;
+  }
+  /* What was answered before a failure is answered. */
+  return w.nr_ext > 0 ? (ssize_t) w.nr_ext : -1;
+}
