@@ -1,5 +1,6 @@
 /* Fuzz the qcow2 driver: any bytes are opened, looked up, asked for their
- * status and read, over a memory source.
+ * status and read, over a memory source; then, if the driver agrees,
+ * changed, closed and read again.
  *
  * The mutator knows where the header's fields and the tables' entries are,
  * since blind changes seldom get past the header.
@@ -23,6 +24,8 @@
 
 #define CACHE_LIMIT (256 * 1024)
 #define READ_LEN (192 * 1024)
+#define WRITE_LEN (40 * 1024)
+#define MAX_GROWTH (4 * 1024 * 1024)
 #define SIDE_FILE_LEN (96 * 1024)
 #define NR_EXTENTS 7
 #define MAX_STEPS 8
@@ -126,29 +129,78 @@ connect_image (struct image *img)
                         ? side_file ("data") : NULL) == 0;
 }
 
+static void
+read_all_over (struct image *img)
+{
+  try_lookup (img, 0);
+  try_lookup (img, img->len / 3);
+  try_lookup (img, img->len - 1);
+  try_status (img);
+  try_read (img, 0);
+  try_read (img, img->len / 2);
+  try_read (img, img->len - MIN (img->len, UINT64_C (1000)));
+  image_prefetch (img, MIN (img->len, UINT64_C (1) << 20), 0);
+}
+
+/* An image may name one place twice, so what is read back proves nothing. */
+static void
+try_write (struct image *img, uint64_t guest, size_t max_len)
+{
+  static uint8_t buf[WRITE_LEN];
+  size_t len = MIN (img->len - guest, (uint64_t) max_len);
+
+  memset (buf, (guest >> 9) | 1, len);
+  image_write (img, buf, len, guest);
+}
+
+static void
+change_all_over (struct image *img)
+{
+  uint64_t middle = img->len / 2;
+
+  try_write (img, 0, 700);
+  try_write (img, middle, WRITE_LEN);
+  image_zero (img, MIN (img->len, UINT64_C (5000)), 0, true, false);
+  image_flush (img);
+  image_trim (img, MIN (img->len - middle, UINT64_C (70000)), middle);
+  image_zero (img, img->len - middle, middle, false, true);
+  try_write (img, img->len - 1, 1);
+  try_write (img, img->len / 3, 3000);
+  image_flush (img);
+  read_all_over (img);
+}
+
+/* Open 'src'; 'change': only to change it. */
+static void
+run (struct source *src, bool change)
+{
+  struct image *img = image_open (&qcow2_format, src, "image", CACHE_LIMIT);
+
+  if (img == NULL)
+    return;
+  PROMISE (img->len <= INT64_MAX);
+  if (connect_image (img) && img->len > 0) {
+    if (!change)
+      read_all_over (img);
+    else if (image_why_read_only (img) == NULL &&
+             image_begin_writing (img) == 0) {
+      change_all_over (img);
+      image_finish (img);
+    }
+  }
+  image_close (img);
+}
+
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t len)
 {
   CLEANUP_SOURCE struct source *src =
-    source_memory_copy ("image", data, len, INT64_MAX);
-  struct image *img;
+    source_memory_copy ("image", data, len, len + MAX_GROWTH);
 
   PROMISE (src != NULL);
-  img = image_open (&qcow2_format, src, "image", CACHE_LIMIT);
-  if (img == NULL)
-    return 0;
-  PROMISE (img->len <= INT64_MAX);
-  if (connect_image (img) && img->len > 0) {
-    try_lookup (img, 0);
-    try_lookup (img, img->len / 3);
-    try_lookup (img, img->len - 1);
-    try_status (img);
-    try_read (img, 0);
-    try_read (img, img->len / 2);
-    try_read (img, img->len - MIN (img->len, UINT64_C (1000)));
-    image_prefetch (img, MIN (img->len, UINT64_C (1) << 20), 0);
-  }
-  image_close (img);
+  run (src, false);
+  run (src, true);
+  run (src, false);
   return 0;
 }
 

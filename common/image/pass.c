@@ -262,7 +262,8 @@ must_mark (const struct image *img)
 bool
 pass_is_needed (struct image *img)
 {
-  return must_mark (img) || img->passes->data_written || img->passes->is_standing ||
+  return must_mark (img) || img->passes->data_written ||
+    img->passes->is_standing ||
     (img->cache && cache_is_dirty (img->cache));
 }
 

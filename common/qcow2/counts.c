@@ -384,7 +384,8 @@ switch_table (struct qcow2_counts *c, const struct area *area,
   store_be32 (header->bytes + HEADER_TABLE_CLUSTERS,
               area->nr_table_clusters);
   cache_dirty (c->img->cache, header, PASS_COUNT);
-  qcow2_drop (c, c->table_host >> c->cluster_bits, c->table_clusters, true);
+  qcow2_drop (c, c->table_host >> c->cluster_bits, c->table_clusters,
+              DROP_TABLE);
 
   for (i = 0; i < total; ++i)
     qcow2_guard_add (&c->guard, area->at + i);
@@ -548,13 +549,13 @@ grow_file (struct qcow2_counts *c, uint64_t end)
 {
   struct source *src = c->img->source;
   const uint64_t len = source_len (src);
-  uint64_t step;
+  uint64_t step = MAX (MIN_GROWTH, cluster_len (c));
 
   if (!src->can_grow || end <= len)
     return 0;
-  step = MIN (MAX (len / 8, MIN_GROWTH), MAX_GROWTH);
-  return source_grow (src, round_up (end, MAX (step & -step,
-                                               cluster_len (c))));
+  while (step < len / 8 && step < MAX_GROWTH)
+    step *= 2;
+  return source_grow (src, round_up (end, step));
 }
 
 int64_t
@@ -661,12 +662,12 @@ qcow2_drop_end (struct qcow2_counts *c, size_t n)
 
 void
 qcow2_drop (struct qcow2_counts *c, uint64_t first, uint64_t nr,
-            bool is_table)
+            enum qcow2_drop_kind kind)
 {
   const uint64_t next_cut = pass_next_cut (c->img);
   struct qcow2_drop *last = c->nr_drops ? &c->drops[c->nr_drops - 1] : NULL;
 
-  if (last && last->cut == next_cut && last->is_table == is_table &&
+  if (last && last->cut == next_cut && last->kind == kind &&
       last->first + last->nr == first) {
     last->nr += nr;
     return;
@@ -676,37 +677,77 @@ qcow2_drop (struct qcow2_counts *c, uint64_t first, uint64_t nr,
     .first = first,
     .nr = nr,
     .cut = next_cut,
-    .is_table = is_table,
+    .kind = kind,
   };
 }
 
-/* One reference to the cluster is durably gone. */
-static int
-release (struct qcow2_counts *c, uint64_t cluster, bool is_table)
+/* Let go of what else holds a cluster that becomes free. */
+static void
+forget (struct qcow2_counts *c, uint64_t cluster, enum qcow2_drop_kind kind)
 {
-  struct image *img = c->img;
   const uint64_t host = cluster << c->cluster_bits;
+
+  if (kind == DROP_TABLE) {
+    pass_begin_change (c->img);
+    cache_forget (c->img->cache, host, cluster_len (c));
+    pass_end_change (c->img);
+    qcow2_guard_remove (&c->guard, cluster);
+  }
+  if (kind == DROP_PACKED)
+    packed_forget (c->img->packed, host, cluster_len (c));
+}
+
+/* One reference to the cluster is durably gone.  1: it is free now; 0: it
+ * is not; -1.
+ */
+static int
+release (struct qcow2_counts *c, uint64_t cluster, enum qcow2_drop_kind kind)
+{
   uint64_t count;
 
   if (qcow2_count_get (c, cluster, &count) == -1)
     return -1;
   if (count == 0)
-    return damaged (c, "a cluster in use was counted 0,", host);
-  if (count == 1) {
-    pass_begin_change (img);
-    cache_forget (img->cache, host, cluster_len (c));
-    pass_end_change (img);
-    if (img->packed)
-      packed_forget (img->packed, host, cluster_len (c));
-    if (is_table)
-      qcow2_guard_remove (&c->guard, cluster);
-    /* Advice only: a failure leaves space allocated. */
-    if (host < source_len (img->source))
-      source_zero_fast (img->source,
-                        MIN (cluster_len (c), source_len (img->source) - host),
-                        host, SOURCE_ZERO_PUNCH);
+    return damaged (c, "a cluster in use was counted 0,",
+                    cluster << c->cluster_bits);
+  if (count == 1)
+    forget (c, cluster, kind);
+  if (lower_count (c, cluster, count - 1) == -1)
+    return -1;
+  return count == 1;
+}
+
+/* Give the space back to the host.  Advice only: a failure leaves space
+ * allocated.  Nobody can have allocated it since it became free, the format
+ * lock has been held.
+ */
+static void
+punch (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  const uint64_t host = first << c->cluster_bits;
+  const uint64_t len = source_len (c->img->source);
+
+  if (nr > 0 && host < len)
+    source_zero_fast (c->img->source, MIN (nr << c->cluster_bits, len - host),
+                      host, SOURCE_ZERO_PUNCH);
+}
+
+static void
+release_run (struct qcow2_counts *c, const struct qcow2_drop *drop)
+{
+  uint64_t i, nr_free = 0;
+  int r = 0;
+
+  for (i = 0; i < drop->nr && r != -1; ++i) {
+    r = release (c, drop->first + i, drop->kind);
+    if (r == 1)
+      nr_free++;
+    else {
+      punch (c, drop->first + i - nr_free, nr_free);
+      nr_free = 0;
+    }
   }
-  return lower_count (c, cluster, count - 1);
+  punch (c, drop->first + i - nr_free, nr_free);
 }
 
 void
@@ -715,14 +756,10 @@ qcow2_counts_durable (struct qcow2_counts *c, uint64_t cut)
   LOCK_SCOPE (&c->img->format_lock);
   size_t i;
 
-  for (i = 0; i < c->nr_drops && c->drops[i].cut <= cut; ++i) {
-    const struct qcow2_drop *drop = &c->drops[i];
-    uint64_t j;
-
-    for (j = 0; j < drop->nr; ++j)
-      if (release (c, drop->first + j, drop->is_table) == -1)
-        break;                  /* the rest leaks */
-  }
+  for (i = 0; i < c->nr_drops && c->drops[i].cut <= cut; ++i)
+    release_run (c, &c->drops[i]);      /* on failure the rest leaks */
+  if (i == 0)
+    return;
   memmove (c->drops, c->drops + i, (c->nr_drops - i) * sizeof *c->drops);
   c->nr_drops -= i;
 }

@@ -30,11 +30,18 @@
 /* QEMU refuses a longer table. */
 #define REFCOUNT_TABLE_MAX (8 * 1024 * 1024)
 
+/* What lay in space that is dropped. */
+enum qcow2_drop_kind {
+  DROP_DATA,
+  DROP_PACKED,                  /* decoded copies may be about */
+  DROP_TABLE,                   /* pages may be cached; it leaves the guard */
+};
+
 struct qcow2_drop {
   uint64_t first;               /* cluster */
   uint64_t nr;
   uint64_t cut;                 /* durable with this pass */
-  bool is_table;                /* it leaves the guard, too */
+  enum qcow2_drop_kind kind;
 };
 
 struct qcow2_counts {
@@ -108,7 +115,7 @@ extern void qcow2_drop_end (struct qcow2_counts *c, size_t n);
  * that is open.
  */
 extern void qcow2_drop (struct qcow2_counts *c, uint64_t first, uint64_t nr,
-                        bool is_table);
+                        enum qcow2_drop_kind kind);
 
 /* Free what was dropped before the cut.  Takes the format lock. */
 extern void qcow2_counts_durable (struct qcow2_counts *c, uint64_t cut);

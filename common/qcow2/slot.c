@@ -86,7 +86,7 @@ switch_table (struct image *img, struct page *l1_page, uint8_t *bytes,
   store_entry_be64 (bytes, new | L1_COPIED);
   cache_dirty (img->cache, l1_page, PASS_LINK);
   if (old != 0)
-    qcow2_drop (counts, old >> q->rules.cluster_bits, 1, true);
+    qcow2_drop (counts, old >> q->rules.cluster_bits, 1, DROP_TABLE);
   pass_end_change (img);
 }
 
@@ -236,5 +236,6 @@ qcow2_drop_cluster (struct image *img, const struct cluster *c)
   if (c->kind == CLUSTER_PACKED)
     last = c->host + c->packed_len - 1;
   qcow2_drop (q->writer->counts, c->host >> bits,
-              (last >> bits) - (c->host >> bits) + 1, false);
+              (last >> bits) - (c->host >> bits) + 1,
+              c->kind == CLUSTER_PACKED ? DROP_PACKED : DROP_DATA);
 }

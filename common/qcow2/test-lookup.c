@@ -54,6 +54,18 @@ open_image (const struct test_image *t)
   return img;
 }
 
+/* Open for writing: only then is anything writable in place. */
+static struct image *
+open_for_writing (struct test_image *t)
+{
+  struct image *img;
+
+  test_image_count (t);
+  img = open_image (t);
+  CHECK (image_begin_writing (img) == 0);
+  return img;
+}
+
 /* ---- merging */
 
 static void
@@ -77,7 +89,7 @@ test_merging (void)
   test_image_poke (&t, l2 + 56, 8,
                    (host + 6 * C16) | L2_COPIED | L2_ZERO);
   test_image_poke (&t, l2 + 64, 8, (host + 7 * C16) | L2_COPIED);
-  img = open_image (&t);
+  img = open_for_writing (&t);
 
   CHECK (lookup (img, 0, img->len) == 7);
   CHECK (is_data (img, &ext[0], 2 * C16, host, true));
@@ -106,6 +118,11 @@ test_merging (void)
   CHECK (is_run (&ext[0], EXTENT_BACKING, 1));
   CHECK (test_messages.nr_errors == 0 && test_messages.nr_warnings == 0);
   image_close (img);
+
+  img = open_image (&t);
+  CHECK (lookup (img, 0, 3 * C16) == 1);
+  CHECK (is_data (img, &ext[0], 3 * C16, host, false));
+  image_close (img);
   test_image_free (&t);
 }
 
@@ -119,22 +136,22 @@ test_across_tables (void)
   struct image *img;
   uint64_t i, host;
 
-  test_image_init (&t, 3, 9, MIB, 0);
-  for (i = 0; i < MIB; i += 32768)
+  test_image_init (&t, 3, 9, MIB / 2, 0);
+  for (i = 0; i < MIB / 2; i += 32768)
     test_image_l2_place (&t, i);
-  host = test_image_add (&t, 256);
-  for (i = 0; i < 256; ++i)
+  host = test_image_add (&t, 160);
+  for (i = 0; i < 160; ++i)
     test_image_set_l2 (&t, 4096 + i * 512, (host + i * 512) | L2_COPIED);
-  img = open_image (&t);
+  img = open_for_writing (&t);
   CHECK (lookup (img, 0, img->len) == 3);
   CHECK (is_run (&ext[0], EXTENT_BACKING, 4096));
-  CHECK (is_data (img, &ext[1], 131072, host, true));
-  CHECK (is_run (&ext[2], EXTENT_BACKING, MIB - 4096 - 131072));
+  CHECK (is_data (img, &ext[1], 81920, host, true));
+  CHECK (is_run (&ext[2], EXTENT_BACKING, MIB / 2 - 4096 - 81920));
   image_close (img);
   test_image_free (&t);
 }
 
-/* Two L1 entries name one table, without COPIED: nothing is writable. */
+/* Two L1 entries name one table, as they do where a snapshot is taken. */
 static void
 test_shared_table (void)
 {
@@ -153,16 +170,29 @@ test_shared_table (void)
   CHECK (lookup (img, span + 4096, 4096) == 1);
   CHECK (is_data (img, &ext[0], 4096, host, false));
   image_close (img);
+  test_image_free (&t);
+}
 
-  /* Nor in an image that must not be changed. */
-  test_image_set_l1 (&t, 0, l2 | L1_COPIED);
-  test_image_set_l1 (&t, span, 0);
-  img = open_image (&t);
-  CHECK (lookup (img, 4096, 1) == 1 && ext[0].writable);
+/* In place is only what the entry and that of its table both call ours. */
+static void
+test_writable (void)
+{
+  struct test_image t;
+  struct image *img;
+  uint64_t l2, host;
+
+  test_image_init (&t, 3, 12, MIB, 0);
+  host = test_image_add_data (&t, 4096, 'x');
+  l2 = test_image_l2_place (&t, 0);
+  img = open_for_writing (&t);
+  CHECK (lookup (img, 4096, 4096) == 1);
+  CHECK (is_data (img, &ext[0], 4096, host, true));
   image_close (img);
-  test_image_poke (&t, 72, 8, QCOW2_CORRUPT);
-  img = open_image (&t);
-  CHECK (lookup (img, 4096, 1) == 1 && !ext[0].writable);
+
+  test_image_set_l1 (&t, 0, l2);
+  img = open_for_writing (&t);
+  CHECK (lookup (img, 4096, 4096) == 1);
+  CHECK (is_data (img, &ext[0], 4096, host, false));
   image_close (img);
   test_image_free (&t);
 }
@@ -188,7 +218,7 @@ test_subclusters (void)
   test_image_set_bitmap (&t, 3 * C16, 0);
   test_image_set_l2 (&t, 4 * C16, 0);
   test_image_set_bitmap (&t, 4 * C16, UINT64_C (0xffffffff) << 32);
-  img = open_image (&t);
+  img = open_for_writing (&t);
 
   CHECK (lookup (img, 0, 6 * C16) == 11);
   CHECK (is_data (img, &ext[0], 4096, host, true));
@@ -324,6 +354,31 @@ test_damaged_l2 (uint32_t version, uint64_t entry, uint64_t bitmap,
   test_image_free (&t);
 }
 
+/* A dirty image, whose refcounts are not known yet, is found damaged: that
+ * is marked, and nothing else written.
+ */
+static void
+test_damaged_dirty (void)
+{
+  struct test_image t;
+  struct image *img;
+  uint8_t byte;
+
+  test_image_init (&t, 3, 16, MIB, 0);
+  test_image_set_l2 (&t, C16, 0x50200);
+  test_image_poke (&t, 72, 8, QCOW2_DIRTY);
+  img = open_image (&t);
+  CHECK (image_begin_writing (img) == 0);
+  CHECK_FAILS (image_read (img, &byte, 1, C16), EIO);
+  CHECK (img->is_damaged);
+  CHECK_FAILS (image_write (img, "x", 1, 0), EROFS);
+  CHECK (image_finish (img) == 0);
+  CHECK (source_pread (img->source, &byte, 1, 79) == 0);
+  CHECK (byte == (QCOW2_DIRTY | QCOW2_CORRUPT));
+  image_close (img);
+  test_image_free (&t);
+}
+
 /* Damage everywhere: the log does not drown. */
 static void
 test_flood (void)
@@ -361,7 +416,7 @@ test_past_end (void)
   t.len -= C16 - 4;             /* a short last cluster is normal */
   img = open_image (&t);
   CHECK (lookup (img, 0, C16) == 1);
-  CHECK (is_data (img, &ext[0], C16, host, true));
+  CHECK (is_data (img, &ext[0], C16, host, false));
   CHECK (image_read (img, buf, 8, 0) == 0);
   CHECK (memcmp (buf, "xxxx\0\0\0\0", 8) == 0);
   CHECK (test_messages.nr_warnings == 0);
@@ -402,8 +457,9 @@ test_data_file (void)
   test_image_set_l2 (&t, 0, L2_COPIED);
   test_image_set_l2 (&t, C16, C16 | L2_COPIED);
   test_image_set_l2 (&t, 3 * C16, 3 * C16);
+  test_image_count (&t);
   img = test_image_open (&t, source_memory ("data", MIB, MIB));
-  CHECK (img != NULL);
+  CHECK (img != NULL && image_begin_writing (img) == 0);
   CHECK (lookup (img, 0, MIB) == 4);
   CHECK (is_data (img, &ext[0], 2 * C16, 0, true));
   CHECK (is_run (&ext[1], EXTENT_BACKING, C16));
@@ -485,6 +541,7 @@ main (void)
   test_merging ();
   test_across_tables ();
   test_shared_table ();
+  test_writable ();
   test_subclusters ();
   for (bits = QCOW2_MIN_CLUSTER_BITS; bits <= QCOW2_MAX_CLUSTER_BITS; ++bits)
     test_packed (bits);
@@ -496,6 +553,7 @@ main (void)
   test_damaged_l2 (3, 0, 1, QCOW2_EXTENDED_L2);
   test_damaged_l2 (3, 0x20000, 0, QCOW2_DATA_FILE);
   test_damaged_l2 (3, L2_PACKED, 0, QCOW2_DATA_FILE);
+  test_damaged_dirty ();
   test_flood ();
   test_past_end ();
   test_short_table ();

@@ -304,7 +304,10 @@ qcow2_mark_damaged (struct image *img)
 void
 qcow2_durable (struct image *img, uint64_t cut)
 {
-  qcow2_counts_durable (qcow2_state (img)->writer->counts, cut);
+  struct qcow2_counts *counts = qcow2_state (img)->writer->counts;
+
+  if (counts != NULL)
+    qcow2_counts_durable (counts, cut);
 }
 
 bool
@@ -312,12 +315,17 @@ qcow2_is_metadata (struct image *img, uint64_t host, uint32_t len,
                    enum pass_phase phase)
 {
   struct qcow2 *q = qcow2_state (img);
+  struct qcow2_counts *counts = q->writer->counts;
   uint64_t at;
 
   (void) phase;
   for (at = host; at < host + len; at += cache_page_len (img->cache)) {
-    if (!qcow2_guard_has (&q->writer->counts->guard,
-                          at >> q->rules.cluster_bits)) {
+    const uint64_t cluster = at >> q->rules.cluster_bits;
+
+    /* Of a dirty image nothing but the header is known before the repair:
+     * a mark of damage may be written.
+     */
+    if (counts ? !qcow2_guard_has (&counts->guard, cluster) : cluster != 0) {
       report_error ("%s: metadata for host offset %" PRIu64 " was not "
                     "written: no table is known there", img->name, at);
       return false;

@@ -1,0 +1,251 @@
+/* The parameters common to all plugins.
+ *
+ * Paths become absolute at once, because the server changes directory
+ * later.  A parameter given twice is a mistake, but for allow-path=.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "glue/parameters.h"
+
+#define CACHE_SIZE_DEFAULT (INT64_C (128) << 20)
+#define CACHE_SIZE_MIN (INT64_C (1) << 20)
+
+/* What was given; owned. */
+static struct {
+  char *file;
+  int fd;
+  enum chain_backing backing;
+  char *backing_path;
+  char *backing_format;
+  char *data_file;
+  struct policy policy;
+  enum source_lock_mode lock;
+  bool force_share;
+  int64_t cache_size;
+} given = {
+  .fd = -1,
+  .cache_size = CACHE_SIZE_DEFAULT,
+};
+
+static int
+set_path (char **path, const char *key, const char *value)
+{
+  if (value[0] == '\0') {
+    nbdkit_error ("%s=: a file name is missing", key);
+    return -1;
+  }
+  *path = nbdkit_absolute_path (value);
+  return *path ? 0 : -1;
+}
+
+static int
+set_file (const char *key, const char *value)
+{
+  return set_path (&given.file, key, value);
+}
+
+static int
+set_data_file (const char *key, const char *value)
+{
+  return set_path (&given.data_file, key, value);
+}
+
+/* Descriptors 0 to 2 belong to the server. */
+static int
+set_fd (const char *key, const char *value)
+{
+  if (nbdkit_parse_int (key, value, &given.fd) == -1)
+    return -1;
+  if (given.fd <= STDERR_FILENO) {
+    nbdkit_error ("fd=%d: must be greater than %d, those before are "
+                  "nbdkit's own", given.fd, STDERR_FILENO);
+    return -1;
+  }
+  if (fcntl (given.fd, F_GETFD) == -1) {
+    nbdkit_error ("fd=%d: %m", given.fd);
+    return -1;
+  }
+  return 0;
+}
+
+static int
+set_backing (const char *key, const char *value)
+{
+  if (strcmp (value, "auto") == 0) {
+    given.backing = CHAIN_BACKING_AUTO;
+    return 0;
+  }
+  if (strcmp (value, "none") == 0) {
+    given.backing = CHAIN_BACKING_NONE;
+    return 0;
+  }
+  if (policy_is_protocol (value)) {
+    nbdkit_error ("backing=%s: only files can be backing files so far; for a "
+                  "file of that name put ./ before it", value);
+    return -1;
+  }
+  given.backing = CHAIN_BACKING_PATH;
+  return set_path (&given.backing_path, key, value);
+}
+
+static int
+set_backing_format (const char *key, const char *value)
+{
+  (void) key;
+  given.backing_format = strdup (value);
+  if (given.backing_format == NULL) {
+    nbdkit_error ("strdup: %m");
+    return -1;
+  }
+  return 0;
+}
+
+static int
+set_allow_path (const char *key, const char *value)
+{
+  char *path;
+  int r;
+
+  if (set_path (&path, key, value) == -1)
+    return -1;
+  r = policy_allow (&given.policy, path);
+  free (path);
+  return r;
+}
+
+static int
+set_lock (const char *key, const char *value)
+{
+  (void) key;
+  if (strcmp (value, "auto") == 0)
+    given.lock = SOURCE_LOCK_AUTO;
+  else if (strcmp (value, "on") == 0)
+    given.lock = SOURCE_LOCK_ON;
+  else if (strcmp (value, "off") == 0)
+    given.lock = SOURCE_LOCK_OFF;
+  else {
+    nbdkit_error ("lock=%s: must be auto, on or off", value);
+    return -1;
+  }
+  return 0;
+}
+
+static int
+set_force_share (const char *key, const char *value)
+{
+  int r = nbdkit_parse_bool (value);
+
+  (void) key;
+  given.force_share = r == 1;
+  return r == -1 ? -1 : 0;
+}
+
+static int
+set_cache_size (const char *key, const char *value)
+{
+  given.cache_size = nbdkit_parse_size (value);
+  if (given.cache_size == -1)
+    return -1;
+  if (given.cache_size < CACHE_SIZE_MIN) {
+    nbdkit_error ("%s=%s: must be at least 1M", key, value);
+    return -1;
+  }
+  return 0;
+}
+
+static const struct glue_parameter common_parameters[] = {
+  { "file", set_file },
+  { "fd", set_fd },
+  { "backing", set_backing },
+  { "backing-format", set_backing_format },
+  { "data-file", set_data_file },
+  { "lock", set_lock },
+  { "force-share", set_force_share },
+  { "cache-size", set_cache_size },
+  { "allow-path", set_allow_path }, /* the last: repeatable */
+};
+
+#define NR_COMMON (sizeof common_parameters / sizeof common_parameters[0])
+static bool was_given[NR_COMMON];
+
+int
+parameters_set (const struct glue_plugin *about, const char *key,
+                const char *value)
+{
+  const struct glue_parameter *p;
+
+  for (size_t i = 0; i < NR_COMMON; i++) {
+    if (strcmp (key, common_parameters[i].key) != 0)
+      continue;
+    if (was_given[i] && i < NR_COMMON - 1) {
+      nbdkit_error ("parameter '%s' was given twice", key);
+      return -1;
+    }
+    was_given[i] = true;
+    return common_parameters[i].set (key, value);
+  }
+  for (p = about->parameters; p && p->key; p++)
+    if (strcmp (key, p->key) == 0)
+      return p->set (key, value);
+  nbdkit_error ("unknown parameter '%s'", key);
+  return -1;
+}
+
+int
+parameters_complete (const struct glue_plugin *about,
+                     struct chain_settings *set)
+{
+  if (given.file == NULL && given.fd == -1) {
+    nbdkit_error ("you must supply the file= or the fd= parameter: the image "
+                  "to serve");
+    return -1;
+  }
+  if (given.file && given.fd != -1) {
+    nbdkit_error ("file= and fd= exclude each other");
+    return -1;
+  }
+  if (given.backing == CHAIN_BACKING_NONE && given.backing_format) {
+    nbdkit_error ("backing=none and backing-format= exclude each other");
+    return -1;
+  }
+  *set = (struct chain_settings) {
+    .format = about->format,
+    .formats = about->formats,
+    .file = given.file,
+    .fd = given.fd,
+    .backing = given.backing,
+    .backing_path = given.backing_path,
+    .backing_format = given.backing_format,
+    .data_file = given.data_file,
+    .policy = given.policy,
+    .lock = given.lock,
+    .force_share = given.force_share,
+    .cache_size = (uint64_t) given.cache_size,
+    .trace = about->debug_chain && *about->debug_chain,
+  };
+  return 0;
+}
+
+void
+parameters_free (void)
+{
+  free (given.file);
+  free (given.backing_path);
+  free (given.backing_format);
+  free (given.data_file);
+  policy_free (&given.policy);
+  given.file = given.backing_path = NULL;
+  given.backing_format = given.data_file = NULL;
+}
