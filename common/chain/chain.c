@@ -112,7 +112,7 @@ find_reference (const struct chain *chain, size_t at, const char *recorded,
     return -1;
   if (set->trace)
     report_debug ("chain: judge layer=%zu name=%s file=%s: %s", at,
-                  verdict.answer == POLICY_CONTROL ? "?" : recorded,
+                  verdict.answer == POLICY_CONTROL ? "?" : recorded ?: "",
                   verdict.real ? verdict.real : "none",
                   policy_explain (&verdict));
   if (verdict.answer != POLICY_OK)
@@ -510,7 +510,7 @@ refers_to_same (const struct image *a, const struct image *b)
 }
 
 int
-chain_reopen_top (struct chain *chain)
+chain_reopen_top (struct chain *chain, bool same_len)
 {
   struct layer *layer = &chain->layers[0];
   struct image *old = layer->image, *img, *backing;
@@ -522,10 +522,11 @@ chain_reopen_top (struct chain *chain)
                     cache_share (chain, 0));
   if (img == NULL)
     return -1;
-  if (!refers_to_same (old, img)) {
-    report_error ("%s: another program has given it other backing or data "
-                  "files since this server started; start it again",
-                  layer->name);
+  if (!refers_to_same (old, img) || (same_len && old->len != img->len)) {
+    report_error ("%s: another program has given it %s since this server "
+                  "started; start it again", layer->name,
+                  refers_to_same (old, img) ? "another size"
+                  : "other backing or data files");
     image_close (img);
     errno = ESTALE;
     return -1;

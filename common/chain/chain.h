@@ -77,9 +77,10 @@ extern void chain_close (struct chain *chain);
  * again, and over the same backing images.  No request may be in flight.
  *
  * 0; -1, reported, and the old image stays: when it cannot be opened any
- * more, or refers to other files than it did (errno ESTALE).
+ * more, or (errno ESTALE) refers to other files than it did or, for
+ * 'same_len', has another length.
  */
-extern int chain_reopen_top (struct chain *chain);
+extern int chain_reopen_top (struct chain *chain, bool same_len);
 
 /* The same locks on all that a writer of the top image writes.  As
  * source_file_lock; after a failure everything is as before.

@@ -135,8 +135,10 @@ pass_if_needed (struct life *life, int interval)
   struct image *img = life_enter (life, false, &visit);
   int r = 0;
 
-  if (pass_is_needed (img))
+  if (pass_is_needed (img)) {
     r = pass_run (img);
+    report_debug ("chain: background pass file=%s result=%d", life->name, r);
+  }
   life_leave (&visit);
   if (r == 0)
     return PASS_INTERVAL;
@@ -202,22 +204,13 @@ start_pass_thread (struct life *life)
 static int
 begin_reading (struct life *life)
 {
-  uint64_t len = chain_top (life->chain)->len;
-  bool first = life->nr_clients == 0;
-
   if (life->stage != STAGE_LOOKED_AT)
     return 0;
   if (chain_lock_top (life->chain, SOURCE_LOCK_READ,
                       SOURCE_LOCK_PROBE) == -1)
     return -1;
-  if (chain_reopen_top (life->chain) == -1)
+  if (chain_reopen_top (life->chain, life->nr_clients > 0) == -1)
     return -1;
-  if (!first && chain_top (life->chain)->len != len) {
-    report_error ("%s: another program has changed its size since this "
-                  "server started; start it again", life->name);
-    errno = ESTALE;
-    return -1;
-  }
   life->stage = STAGE_READ;
   return 0;
 }
@@ -250,7 +243,7 @@ acquire_writing (struct life *life)
     tell_once (life, strerror (errno));
     return false;
   }
-  if (chain_reopen_top (life->chain) == -1) {
+  if (chain_reopen_top (life->chain, life->nr_clients > 0) == -1) {
     tell_once (life, "it could not be read again");
     return false;
   }

@@ -244,7 +244,7 @@ policy_explain (const struct policy_verdict *verdict)
 {
   switch (verdict->answer) {
   case POLICY_OK: return "is allowed";
-  case POLICY_EMPTY: return "has an empty name";
+  case POLICY_EMPTY: return "has no name in the image";
   case POLICY_CONTROL: return "has control characters in its name";
   case POLICY_JSON:
     return "is described in JSON (json:), which is not followed";

@@ -206,8 +206,9 @@ refuse_file (const struct chain *chain, size_t at, const char *recorded,
                   shown, *shown ? " " : "", policy_explain (verdict), option);
   else
     report_error ("%s: its %s %s%s%s; record a plain file name in it "
-                  "(qemu-img rebase -u)", name, what, shown,
-                  *shown ? " " : "", policy_explain (verdict));
+                  "(%s)", name, what, shown, *shown ? " " : "",
+                  policy_explain (verdict), role == POLICY_DATA
+                  ? "qemu-img amend -o data_file=" : "qemu-img rebase -u");
   errno = err;
   return -1;
 }

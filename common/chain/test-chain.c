@@ -437,12 +437,12 @@ test_reopen (void)
   chain = try_open (&set);
   assert (chain);
   old = chain_top (chain);
-  assert (chain_reopen_top (chain) == 0);
+  assert (chain_reopen_top (chain, true) == 0);
   assert (image_read (chain_top (chain), &c, 1, 0) == 0 && c == 'b');
 
   old = chain_top (chain);
   put ("top", "FAKE\nbacking=c/m4\nformat=raw\n");
-  assert (chain_reopen_top (chain) == -1 && errno == ESTALE);
+  assert (chain_reopen_top (chain, true) == -1 && errno == ESTALE);
   assert (chain_top (chain) == old);
   assert (image_read (chain_top (chain), &c, 1, 0) == 0 && c == 'b');
   chain_close (chain);

@@ -469,6 +469,18 @@ source_file_upgrade (struct source *src)
   return 0;
 }
 
+int
+source_file_refresh (struct source *src)
+{
+  struct file_source *f = file_of (src);
+  struct stat st;
+
+  if (fstat (f->fd, &st) == 0 && measure (f, &st) == 0)
+    return 0;
+  report_error ("%s: cannot ask for its length: %m", src->name);
+  return -1;
+}
+
 bool
 source_is_file (const struct source *src)
 {

@@ -65,6 +65,11 @@ extern void source_file_unlock (struct source *src);
  */
 extern int source_file_upgrade (struct source *src);
 
+/* Ask for the file's length again: another program may have changed it
+ * while our locks let it.  No request may be in flight.  -1, reported.
+ */
+extern int source_file_refresh (struct source *src);
+
 /* Is 'src' a file source, and the same file as 'other'? */
 extern bool source_is_file (const struct source *src);
 extern bool source_file_same (const struct source *src,

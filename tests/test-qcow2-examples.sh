@@ -1,0 +1,83 @@
+# Every example of the qcow2 plugin's manual page works, as it is printed.
+# SPDX-License-Identifier: BSD-3-Clause
+
+. "$srcdir/functions.sh"
+requires_plugin qcow2
+requires_filter cow
+requires_filter partition
+requires qemu-img --version
+requires qemu-io --version
+requires nbdcopy --version
+requires nbdinfo --version
+requires sfdisk --version
+requires_python
+
+# nbdsh runs the first python3 in PATH, which need not have its module.
+mkdir bin
+ln -s "$PYTHON" bin/python3
+PATH=$tmpdir/bin:$PATH
+requires nbdsh -c 'print (1)'
+
+pod=$top_srcdir/plugins/qcow2/nbdkit-qcow2-plugin.pod
+
+# Examples are the indented paragraphs of the section, one to a file.
+mkdir examples
+sed -n '/^=head1 EXAMPLES/,/^=head1 NOTES/p' "$pod" |
+  awk '/^ / { if (!inside) n++; inside = 1
+              print substr ($0, 2) > sprintf ("examples/%02d", n); next }
+       { inside = 0 }'
+count=$(find examples -type f | wc -l)
+[ "$count" -ge 9 ] || fail "only $count examples found"
+[ "$count" -eq "$(grep -c '^ nbdkit' <(
+    sed -n '/^=head1 EXAMPLES/,/^=head1 NOTES/p' "$pod"))" ] ||
+  fail "an example does not begin with nbdkit"
+
+# The files that they use.
+make_samples () {
+  qemu-img create -q -f qcow2 base.qcow2 4M
+  qemu-io -f qcow2 -c 'write -P 1 0 1M' base.qcow2 > /dev/null
+  qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 disk.qcow2
+  qemu-io -f qcow2 -c 'write -P 2 512k 1M' disk.qcow2 > /dev/null
+  mkdir overlay
+  qemu-img create -q -f qcow2 -b ../base.qcow2 -F qcow2 overlay/disk.qcow2
+  qemu-img create -q -f qcow2 -o data_file=external.raw external.qcow2 2M
+  qemu-io -f qcow2 -c 'write -P 3 0 1M' external.qcow2 > /dev/null
+  truncate -s 4M partitioned.raw
+  echo 'start=2048, size=1024, type=83' |
+    sfdisk -q --no-reread --no-tell-kernel partitioned.raw > /dev/null
+  qemu-img convert -f raw -O qcow2 partitioned.raw partitioned.qcow2
+}
+
+for example in examples/*; do
+  rm -rf work
+  mkdir work
+  cd work
+  make_samples
+  fingerprint ./*.qcow2 external.raw > before
+  cat "../$example"
+  bash -euo pipefail "../$example" > output 2>&1 || {
+    cat output >&2
+    fail "this example does not work: $(cat "../$example")"
+  }
+  fingerprint ./*.qcow2 external.raw > after
+  cmp before after || fail "changed its files: $(cat "../$example")"
+
+  # What was copied must be what QEMU reads.
+  if grep -q out.raw "../$example"; then
+    case $(cat "../$example") in
+      *external.qcow2* ) image=external.qcow2 ;;
+      *partition=1* )
+        image=expected.qcow2
+        dd if=partitioned.raw of=part.raw bs=512 skip=2048 count=1024 \
+          status=none
+        qemu-img convert -f raw -O qcow2 part.raw "$image" ;;
+      * ) image=disk.qcow2 ;;
+    esac
+    qemu-img compare -q -f qcow2 -F raw "$image" out.raw ||
+      fail "copied something else: $(cat "../$example")"
+  fi
+  if grep -q 'nbdinfo --size' "../$example"; then
+    [ "$(cat output)" = 4194304 ] || fail "size is $(cat output)"
+  fi
+  cd ..
+done
