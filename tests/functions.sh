@@ -191,6 +191,10 @@ _judge_server () {
     kill -KILL "$1" 2>/dev/null || :
   fi
   wait "$1" || status=$?
+  if [ "$status" -eq 97 ] && [ -s "$NBDKIT_LOG_DIR/report.$1" ] &&
+     _is_foreign_leak "$NBDKIT_LOG_DIR/report.$1"; then
+    status=0
+  fi
   [ "$status" -eq 0 ] ||
     printf 'nbdkit (pid %s) ended with status %s\n' "$1" "$status" >&2
   return "$status"
@@ -261,12 +265,31 @@ fingerprint () {
   stat -c '%n %s %y' -- "$@"
 }
 
+# _is_foreign_leak REPORT: is that a leak report, and no leak in it is ours?
+# nbdkit itself leaks a connection that is open when it ends, with what
+# hangs on that.  Frames of ours name a source file, or no module at all
+# (nbdkit has closed it, as it closes its own filters: hence an indirect
+# leak is ours only when we were the ones to allocate).
+_is_foreign_leak () {
+  awk '
+    /ERROR: LeakSanitizer: detected memory leaks/ { leaks = 1; next }
+    /ERROR: |WARNING: |runtime error/ { ours = 1 }
+    /^(Direct|Indirect) leak of/ { kind = $1; depth = 0 }
+    /^ *#[0-9]+ / && ! /libsanitizer|__interceptor_/ {
+      depth++
+      if ((kind == "Direct" || depth == 1) &&
+          /<unknown module>|\.libs\/|\/(common|plugins|filters|tests)\//)
+        ours = 1
+    }
+    END { exit ! (leaks && ! ours) }' "$1"
+}
+
 # Print reports of sanitizers and valgrind; true if there are any.
 _show_reports () {
   local file found=1
 
   for file in "$NBDKIT_LOG_DIR"/*; do
-    if [ -s "$file" ]; then
+    if [ -s "$file" ] && ! _is_foreign_leak "$file"; then
       printf '=== %s\n' "${file##*/}" >&2
       cat "$file" >&2
       found=0

@@ -1,7 +1,7 @@
 /* A plugin with a fault of your choice, to prove that the tests, under
  * sanitizers or valgrind, notice it.  Test-only; never installed.
  *
- *   nbdkit planted fault=none|leak|overflow|undefined|race|abort
+ *   nbdkit planted fault=none|leak|server-leak|overflow|undefined|race|abort
  *
  * The fault happens when a client connects.
  *
@@ -43,6 +43,16 @@ static void
 plant_leak (void)
 {
   void *volatile lost = malloc (1234);
+
+  lost = NULL;
+  (void) lost;
+}
+
+/* Memory that nbdkit allocated for us. */
+static void
+plant_server_leak (void)
+{
+  char *volatile lost = nbdkit_absolute_path ("lost");
 
   lost = NULL;
   (void) lost;
@@ -97,6 +107,8 @@ planted_open (int readonly)
   (void) readonly;
   if (strcmp (fault, "leak") == 0)
     plant_leak ();
+  else if (strcmp (fault, "server-leak") == 0)
+    plant_server_leak ();
   else if (strcmp (fault, "overflow") == 0)
     plant_overflow ();
   else if (strcmp (fault, "undefined") == 0)

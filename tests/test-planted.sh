@@ -41,6 +41,11 @@ meet_in_run () {
   fi
 }
 
+# An error of the server's own is no report, and ends it (see early.c).
+expect_fail log timeout "$wait_seconds" \
+  nbdkit -U - --filter=no-such-filter planted --run true
+expect_text log 'No such file or directory'
+
 meet none 0
 meet abort 1
 if is_valgrind; then
@@ -53,6 +58,8 @@ case ,$SANITIZERS, in
   *,address,* )
     meet leak 1
     expect_text leak.log 'LeakSanitizer'
+    meet server-leak 1
+    expect_text server-leak.log 'LeakSanitizer'
     meet overflow 1
     # Whichever of the two sanitizers is first.
     expect_text overflow.log 'heap-buffer-overflow|insufficient space' ;;

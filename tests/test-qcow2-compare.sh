@@ -83,7 +83,8 @@ compare_program --filter=extentlist file good.raw extentlist=list ||
   { cat compare.log >&2; fail "the right extents"; }
 
 # A server that tells 64 KiB of a run at a time.
-if nbdkit eval --version > /dev/null 2>&1; then
+# (The scripts run beside the server: a sanitizer there is none of ours.)
+if ! is_sanitized && nbdkit eval --version > /dev/null 2>&1; then
   options='--filtered --no-map --coalesced'
   notices 'not the whole run' eval get_size='echo 4194304' \
           can_extents='exit 0' can_multi_conn='exit 0' \

@@ -150,6 +150,8 @@ for length in 0 3 4 7 8 71; do
 done
 head -c 103 good.qcow2 > stub.qcow2
 refused '.' stub.qcow2
+head -c 65536 good.qcow2 > stub.qcow2
+refused 'L1 table' stub.qcow2
 refused 'No such file' missing.qcow2
 mkdir directory.qcow2
 refused 'directory|regular|not a' directory.qcow2

@@ -114,6 +114,7 @@ test_dirty (void)
   change (cache, 3, 1003, PASS_LINK);
   change (cache, 9, 1009, PASS_FILL);
   change (cache, 3, 2003, PASS_COUNT);  /* the earlier phase holds */
+  change (cache, 9, 1009, PASS_LINK);   /* in either order */
   for (i = 0; i < NR_PAGES; ++i)
     if (i != 3 && i != 5 && i != 9)
       CHECK (number_at (cache, i) == i);
