@@ -34,6 +34,9 @@
 /* ...and this fraction of the limit. */
 #define READ_AHEAD_FRACTION 8
 
+/* Evicted pages that a shard keeps. */
+#define MAX_SPARE 32
+
 /* Pages that may be dirty before changers are asked to run a pass. */
 #define DIRTY_FRACTION 4
 
@@ -44,6 +47,8 @@ struct shard {
   size_t nr_buckets;            /* a power of two */
   size_t nr_pages;
   struct page *oldest, *newest;
+  struct page *spare;           /* evicted, their memory to be used again */
+  unsigned nr_spare;
 };
 
 struct cache {
@@ -107,17 +112,34 @@ page_free (struct page *page)
   free (page);
 }
 
+/* A page for that place, not yet known to anybody. */
 static struct page *
-page_new (const struct cache *cache, uint64_t host)
+page_new (struct cache *cache, uint64_t host)
 {
-  struct page *page = calloc (1, sizeof *page);
+  struct shard *shard = shard_of (cache, host);
+  struct page *page;
 
-  if (page == NULL ||
-      (page->bytes = aligned_alloc (512, cache->page_len)) == NULL) {
-    page_free (page);
-    report_error ("%s: no memory for a page of metadata", cache->src->name);
-    errno = ENOMEM;
-    return NULL;
+  {
+    LOCK_SCOPE (&shard->lock);
+    page = shard->spare;
+    if (page) {
+      shard->spare = page->next;
+      shard->nr_spare--;
+    }
+  }
+  if (page) {
+    *page = (struct page) { .bytes = page->bytes };
+  }
+  else {
+    page = calloc (1, sizeof *page);
+    if (page == NULL ||
+        (page->bytes = aligned_alloc (512, cache->page_len)) == NULL) {
+      page_free (page);
+      report_error ("%s: no memory for a page of metadata",
+                    cache->src->name);
+      errno = ENOMEM;
+      return NULL;
+    }
   }
   page->host = host;
   page->phase = PASS_CLEAN;
@@ -169,7 +191,13 @@ remove_locked (struct cache *cache, struct shard *shard, struct page *page)
   *p = page->next;
   unlist_locked (shard, page);
   shard->nr_pages--;
-  page_free (page);
+  if (shard->nr_spare == MAX_SPARE) {
+    page_free (page);
+    return;
+  }
+  page->next = shard->spare;
+  shard->spare = page;
+  shard->nr_spare++;
 }
 
 /* Let the oldest page begin again as the newest. */
@@ -210,6 +238,12 @@ evict_locked (struct cache *cache, struct shard *shard)
 static void
 shard_free (struct shard *shard)
 {
+  while (shard->spare) {
+    struct page *page = shard->spare;
+
+    shard->spare = page->next;
+    page_free (page);
+  }
   while (shard->oldest) {
     struct page *page = shard->oldest;
 
@@ -498,6 +532,61 @@ cache_read_ahead (struct cache *cache, uint64_t host, uint64_t len)
       fill_claimed (cache, pages, n);
     host += MAX (n, (size_t) 1) * cache->page_len;
   }
+}
+
+/* ---- looking without keeping */
+
+static bool
+is_there (struct cache *cache, uint64_t host)
+{
+  struct shard *shard = shard_of (cache, host);
+
+  LOCK_SCOPE (&shard->lock);
+  return find_locked (cache, shard, host) != NULL;
+}
+
+/* Pages change by 8-byte entries. */
+static int
+peek_page (struct cache *cache, uint64_t host, uint8_t *buf)
+{
+  struct page *page = cache_get (cache, host);
+  uint32_t i;
+
+  if (page == NULL)
+    return -1;
+  for (i = 0; i < cache->page_len; i += 8)
+    *(uint64_t *) (buf + i) =
+      __atomic_load_n ((uint64_t *) (page->bytes + i), __ATOMIC_ACQUIRE);
+  cache_put (cache, page);
+  return 0;
+}
+
+int
+cache_peek (struct cache *cache, uint64_t host, uint64_t len, uint8_t *buf)
+{
+  const uint64_t end = host + len;
+
+  assert (host % cache->page_len == 0 && len % cache->page_len == 0);
+  while (host < end) {
+    uint64_t n = 0;
+
+    while (host + n < end && !is_there (cache, host + n))
+      n += cache->page_len;
+    if (n > 0) {
+      if (source_pread_padded (cache->src, buf, n, host) == -1) {
+        errno = EIO;
+        return -1;
+      }
+    }
+    else {
+      n = cache->page_len;
+      if (peek_page (cache, host, buf) == -1)
+        return -1;
+    }
+    host += n;
+    buf += n;
+  }
+  return 0;
 }
 
 /* ---- dirty pages */

@@ -43,7 +43,8 @@ struct page {
   uint8_t *bytes;               /* page_len bytes, 8-aligned; constant */
 
   /* The rest is the cache's own. */
-  struct page *next;            /* hash chain; guarded by the shard */
+  struct page *next;            /* hash chain, or that of spare pages;
+                                   guarded by the shard */
   struct page *older, *newer;   /* age list; guarded by the shard */
   unsigned pins;                /* guarded by the shard */
   bool busy;                    /* being read; guarded by the shard */
@@ -84,6 +85,13 @@ extern void cache_put (struct cache *cache, struct page *page);
  */
 extern void cache_read_ahead (struct cache *cache, uint64_t host,
                               uint64_t len);
+
+/* Copy the bytes of [host, host+len), whole pages, to 'buf', without
+ * keeping pages that are not there: for a look at a long table that will
+ * not soon be needed again.  0; -1, reported, errno EIO or ENOMEM.
+ */
+extern int cache_peek (struct cache *cache, uint64_t host, uint64_t len,
+                       uint8_t *buf);
 
 /* The page changed and is to be written in 'phase'; of several changes
  * before one cut the earliest phase holds.  Called in a change section,

@@ -11,6 +11,9 @@
 /* Extents that the data path asks for at once. */
 #define NR_EXTENTS 16
 
+/* The same for status, whose answers are long. */
+#define NR_STATUS_EXTENTS 64
+
 /* As image_read, the caller holding the range lock of 'img' (of its
  * backing images nobody needs one: they do not change).
  */

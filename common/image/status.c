@@ -166,7 +166,7 @@ static int
 put_layer (struct status *st, struct image *img, uint64_t len,
            uint64_t guest, bool allocated, uint64_t *done)
 {
-  struct extent ext[NR_EXTENTS];
+  struct extent ext[NR_STATUS_EXTENTS];
   uint64_t part;
   ssize_t n, i;
   int r;
@@ -174,7 +174,8 @@ put_layer (struct status *st, struct image *img, uint64_t len,
   *done = 0;
   while (*done < len && st->nr_lookups < MAX_LOOKUPS) {
     st->nr_lookups++;
-    n = image_lookup (img, guest + *done, len - *done, ext, NR_EXTENTS);
+    n = image_lookup (img, guest + *done, len - *done, ext,
+                      NR_STATUS_EXTENTS);
     if (n == -1)
       return STATUS_FAILED;
     for (i = 0; i < n; ++i) {

@@ -27,6 +27,12 @@
 /* Pages of tables that one lookup may look at. */
 #define MAX_PAGES 64
 
+/* Pages of one table that a walk keeps in the cache; of a longer part it
+ * only takes a look at pieces of so many bytes.
+ */
+#define MAX_KEPT_PAGES 4
+#define PEEK_LEN (64 * 1024)
+
 struct walk {
   struct image *img;
   struct qcow2 *q;
@@ -264,6 +270,54 @@ add_cluster (struct walk *w, const uint8_t *bytes, uint64_t place,
 
 /* ---- tables */
 
+/* How many of the 'nr' 8-byte words from 'bytes' on are zero? */
+static uint64_t
+count_zero_words (const uint8_t *bytes, uint64_t nr)
+{
+  uint64_t i = 0, j;
+
+  for (; i + 8 <= nr; i += 8) {
+    uint64_t any = 0;
+
+    for (j = 0; j < 8; ++j)
+      any |= load_entry_be64 (bytes + (i + j) * 8);
+    if (any != 0)
+      break;
+  }
+  while (i < nr && load_entry_be64 (bytes + i * 8) == 0)
+    i++;
+  return i;
+}
+
+/* Answer what 'nr' entries say, as far as they lie before 'end'; 'place' is
+ * the first one's offset in the file.  Runs without any cluster, of which
+ * long tables mostly consist, are answered at once.
+ */
+static void
+walk_entries (struct walk *w, const uint8_t *bytes, uint64_t place,
+              uint64_t nr, uint64_t end, bool l2_copied)
+{
+  const unsigned bits = w->q->entry_bits;
+  uint64_t n;
+
+  while (nr > 0 && w->guest < end && !w->is_full) {
+    n = count_zero_words (bytes, nr << (bits - 3)) >> (bits - 3);
+    if (n > 0) {
+      const uint64_t start = round_down (w->guest, w->q->cluster_len);
+      const uint64_t run_end = MIN (start + n * w->q->cluster_len, end);
+
+      add_plain (w, EXTENT_BACKING, run_end - w->guest);
+    }
+    else {
+      n = 1;
+      add_cluster (w, bytes, place, l2_copied);
+    }
+    bytes += n << bits;
+    place += n << bits;
+    nr -= n;
+  }
+}
+
 /* Answer from one page of the L2 table at 'l2_host' what lies before
  * 'end'.  -1: the page cannot be read.
  */
@@ -274,50 +328,75 @@ walk_l2_page (struct walk *w, uint64_t l2_host, uint64_t end,
   struct cache *cache = w->img->cache;
   uint64_t place = l2_entry_host (w->q, l2_host,
                                   l2_index_of (w->q, w->guest));
-  uint64_t nr = entries_left_in_page (cache, place, w->q->entry_bits);
   struct page *page = cache_get (cache, place);
-  const uint8_t *bytes;
 
   if (page == NULL)
     return -1;
-  bytes = page->bytes + (place - page->host);
-  for (; nr > 0 && w->guest < end && !w->is_full; --nr) {
-    add_cluster (w, bytes, place, l2_copied);
-    bytes += 1 << w->q->entry_bits;
-    place += 1 << w->q->entry_bits;
-  }
+  walk_entries (w, page->bytes + (place - page->host), place,
+                entries_left_in_page (cache, place, w->q->entry_bits), end,
+                l2_copied);
   cache_put (cache, page);
   w->pages_left--;
   return 0;
 }
 
-/* The pages of the table that the walk is going to need, when they are more
- * than one.
+/* The same for a long part of a table, whose pages need not be kept.  No
+ * more than a piece of it is held in memory.
  */
-static void
-read_ahead (struct walk *w, uint64_t l2_host, uint64_t end)
+static int
+walk_l2_piece (struct walk *w, uint64_t l2_host, uint64_t end,
+               bool l2_copied)
 {
-  uint32_t page_len = cache_page_len (w->img->cache);
-  uint64_t first = l2_entry_host (w->q, l2_host,
-                                  l2_index_of (w->q, w->guest));
-  uint64_t last = l2_entry_host (w->q, l2_host,
-                                 l2_index_of (w->q, end - 1));
+  _Alignas (8) uint8_t buf[PEEK_LEN];
+  const uint32_t page_len = cache_page_len (w->img->cache);
+  const uint64_t place = l2_entry_host (w->q, l2_host,
+                                        l2_index_of (w->q, w->guest));
+  const uint64_t last = l2_entry_host (w->q, l2_host,
+                                       l2_index_of (w->q, end - 1));
+  const uint64_t start = round_down (place, page_len);
+  uint64_t len = round_down (last, page_len) + page_len - start;
 
-  if (round_down (first, page_len) != round_down (last, page_len))
-    cache_read_ahead (w->img->cache, first,
-                      MIN (last - first + 1,
-                           (uint64_t) w->pages_left * page_len));
+  len = MIN (len, (uint64_t) PEEK_LEN);
+  len = MIN (len, (uint64_t) w->pages_left * page_len);
+  if (cache_peek (w->img->cache, start, len, buf) == -1)
+    return -1;
+  walk_entries (w, buf + (place - start), place,
+                (len - (place - start)) >> w->q->entry_bits, end, l2_copied);
+  w->pages_left -= len / page_len;
+  return 0;
+}
+
+/* How many pages of the table does the walk need as far as 'end'? */
+static uint64_t
+count_l2_pages (const struct walk *w, uint64_t l2_host, uint64_t end)
+{
+  const uint32_t page_len = cache_page_len (w->img->cache);
+  const uint64_t first = l2_entry_host (w->q, l2_host,
+                                        l2_index_of (w->q, w->guest));
+  const uint64_t last = l2_entry_host (w->q, l2_host,
+                                       l2_index_of (w->q, end - 1));
+
+  return last / page_len - first / page_len + 1;
 }
 
 static int
 walk_l2_table (struct walk *w, uint64_t l2_host, uint64_t end,
                bool l2_copied)
 {
-  read_ahead (w, l2_host, end);
-  while (w->guest < end && w->pages_left > 0 && !w->is_full)
-    if (walk_l2_page (w, l2_host, end, l2_copied) == -1)
-      return -1;
-  return 0;
+  const uint32_t page_len = cache_page_len (w->img->cache);
+  const uint64_t first = l2_entry_host (w->q, l2_host,
+                                        l2_index_of (w->q, w->guest));
+  const uint64_t nr_pages = count_l2_pages (w, l2_host, end);
+  int r = 0;
+
+  if (nr_pages > 1 && nr_pages <= MAX_KEPT_PAGES)
+    cache_read_ahead (w->img->cache, round_down (first, page_len),
+                      nr_pages * page_len);
+  while (r == 0 && w->guest < end && w->pages_left > 0 && !w->is_full)
+    r = nr_pages > MAX_KEPT_PAGES
+      ? walk_l2_piece (w, l2_host, end, l2_copied)
+      : walk_l2_page (w, l2_host, end, l2_copied);
+  return r;
 }
 
 /* Where the range of the L1 entry ends, or what is asked for. */

@@ -23,6 +23,7 @@
 #include "report/report.h"
 #include "source/device.h"
 #include "source/file.h"
+#include "source/hole-map.h"
 #include "source/identity.h"
 #include "source/lock.h"
 
@@ -475,6 +476,7 @@ source_file_refresh (struct source *src)
   struct file_source *f = file_of (src);
   struct stat st;
 
+  hole_map_note_change (src->holes);
   if (fstat (f->fd, &st) == 0 && measure (f, &st) == 0)
     return 0;
   report_error ("%s: cannot ask for its length: %m", src->name);

@@ -26,6 +26,7 @@
 #include "include/cleanup.h"
 #include "include/lock.h"
 #include "report/report.h"
+#include "source/hole-map.h"
 #include "source/source.h"
 
 /* The largest buffer of zeroes that is ever written at once. */
@@ -87,6 +88,17 @@ growth_release (struct source *src)
 {
   lock_must (pthread_rwlock_unlock (&src->growth));
 }
+
+/* The map of holes is wrong from the beginning of a change to its end. */
+static void
+end_change (struct source **src)
+{
+  hole_map_note_change ((*src)->holes);
+}
+
+#define CHANGE_SCOPE(src)                                               \
+  __attribute__ ((cleanup (end_change), unused))                        \
+  struct source *changing_ = ({ hole_map_note_change ((src)->holes); (src); })
 
 /* Write a range that check_change has passed; unreported. */
 static int
@@ -171,6 +183,7 @@ zero_range (struct source *src, uint64_t len, uint64_t host,
     return 0;
   if (check_change (src, len, host, &end) == -1)
     return -1;
+  CHANGE_SCOPE (src);
 
   /* The inner part first: it may say ENOTSUP, with nothing changed. */
   src_len = src->len;
@@ -190,8 +203,14 @@ source_init (struct source *src, const struct source_ops *ops,
 {
   src->ops = ops;
   src->name = strdup (name);
-  if (src->name == NULL)
+  src->holes = malloc (sizeof *src->holes);
+  if (src->name == NULL || src->holes == NULL) {
+    free (src->name);
+    free (src->holes);
+    errno = ENOMEM;
     return -1;
+  }
+  hole_map_init (src->holes);
   lock_must (pthread_rwlock_init (&src->growth, NULL));
   src->references = 1;
   src->len = 0;
@@ -206,6 +225,8 @@ void
 source_destroy (struct source *src)
 {
   lock_must (pthread_rwlock_destroy (&src->growth));
+  hole_map_destroy (src->holes);
+  free (src->holes);
   free (src->name);
 }
 
@@ -260,6 +281,7 @@ source_pwrite (struct source *src, const void *buf, size_t len,
     return 0;
   if (check_change (src, len, host, &end) == -1)
     return -1;
+  CHANGE_SCOPE (src);
   if (write_checked (src, buf, len, host) == -1)
     return report_range (src, "write", len, host);
   return 0;
@@ -331,6 +353,7 @@ source_truncate (struct source *src, uint64_t len)
     return 0;
   if (check_truncate (src, len) == -1)
     return report_length (src, len);
+  CHANGE_SCOPE (src);
 
   growth_exclude (src);
   r = src->ops->truncate (src, len);
@@ -345,9 +368,10 @@ source_grow (struct source *src, uint64_t len)
 {
   if (src->writable && len <= src->len)
     return 0;
-  if (check_truncate (src, len) == -1 || grow (src, len) == -1)
+  if (check_truncate (src, len) == -1)
     return report_length (src, len);
-  return 0;
+  CHANGE_SCOPE (src);
+  return grow (src, len) == 0 ? 0 : report_length (src, len);
 }
 
 struct source_extent
@@ -363,7 +387,7 @@ source_extent (struct source *src, uint64_t host, uint64_t len)
   len = MIN (len, src_len - host);
   ext = (struct source_extent) { .len = len, .hole = false };
   if (src->ops->extent != NULL)
-    ext = src->ops->extent (src, host, len);
+    ext = hole_map_extent (src->holes, src, host, len);
   assert (ext.len > 0 && ext.len <= len);
   return ext;
 }

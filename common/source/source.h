@@ -26,6 +26,7 @@
 #include <sys/types.h>
 
 struct source;
+struct hole_map;
 
 /* What a host range is, as far as the source's owner knows. */
 struct source_extent {
@@ -83,6 +84,7 @@ struct source {
   _Atomic bool sync_failed;     /* sticky */
   pthread_rwlock_t growth;      /* writes past the end share it, truncate
                                    excludes; outside every other lock */
+  struct hole_map *holes;       /* owned */
 };
 
 /* The calls.  -1 with errno set for failure; I/O errors are reported by

@@ -1,0 +1,55 @@
+/* A map of the holes of a source that nobody changes.
+ *
+ * Asking the host for the extent at one place may cost as much as asking
+ * for the whole file (SEEK_HOLE walks to the next hole, wherever it is), and
+ * status of a fragmented image asks for thousands of places.  So after a
+ * few questions between which nothing changed, the whole file is asked for
+ * once; the map answers from then on, until something changes.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#ifndef NDF_SOURCE_HOLE_MAP_H
+#define NDF_SOURCE_HOLE_MAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/lock.h"
+#include "source/source.h"
+
+struct hole {
+  uint64_t start, end;          /* bytes */
+};
+
+struct hole_map {
+  struct lock lock;             /* held while the host is asked */
+  _Atomic uint64_t nr_changes;  /* grows when a change begins, and ends */
+  uint64_t stamp;               /* of the map or of the last question */
+  unsigned nr_questions;        /* since then, without a map */
+  bool is_built;                /* the map is true while nr_changes is
+                                   'stamp' */
+  bool is_hopeless;             /* too many holes, likewise */
+  struct hole *holes;           /* in order, disjoint; owned */
+  size_t nr_holes;
+};
+
+extern void hole_map_init (struct hole_map *map);
+extern void hole_map_destroy (struct hole_map *map);
+
+/* Around every change of the source. */
+static inline void
+hole_map_note_change (struct hole_map *map)
+{
+  map->nr_changes++;
+}
+
+/* What begins at 'host', inside the source's length; see source_extent.
+ * src->ops->extent is not NULL.  Threads: any.
+ */
+extern struct source_extent hole_map_extent (struct hole_map *map,
+                                             struct source *src,
+                                             uint64_t host, uint64_t len);
+
+#endif /* NDF_SOURCE_HOLE_MAP_H */
