@@ -643,8 +643,10 @@ cache_forget (struct cache *cache, uint64_t host, uint64_t len)
     page = find_locked (cache, shard, host);
     if (page == NULL)
       continue;
+    page->pins++;               /* it stays while we wait for its reader */
     while (page->busy)
       condition_wait (&shard->read, &shard->lock);
+    page->pins--;
     LOCK_SCOPE (&cache->dirty_lock);
     if (page->phase != PASS_CLEAN) {
       undirty_locked (cache, page);

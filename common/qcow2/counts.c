@@ -233,6 +233,16 @@ create_page (struct qcow2_counts *c, uint64_t host, struct page **page)
   return *page ? 0 : -1;
 }
 
+/* Take back what was created of a structure that could not be completed, in
+ * the change section that began it: no pass has seen it.
+ */
+static void
+forget_pages (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  cache_forget (c->img->cache, first << c->cluster_bits,
+                nr << c->cluster_bits);
+}
+
 /* Make a block of zeroes at cluster 'at', whose first 'nr_used' counts are
  * one.  In a change section.
  */
@@ -294,6 +304,8 @@ make_block (struct qcow2_counts *c, uint64_t i)
     qcow2_guard_add (&c->guard, at);
     note_used (c, at, 1);
   }
+  else
+    forget_pages (c, at, 1);
   pass_end_change (c->img);
   cache_put (c->img->cache, page);
   return r;
@@ -435,6 +447,8 @@ grow_table (struct qcow2_counts *c)
   r = create_area (c, &area, table);
   if (r == 0)
     switch_table (c, &area, header, STEAL (table), STEAL (is_full));
+  else
+    forget_pages (c, area.at, area.nr_blocks + area.nr_table_clusters);
   pass_end_change (c->img);
   cache_put (c->img->cache, header);
   qcow2_drop_end (c, 1);
@@ -710,6 +724,9 @@ release (struct qcow2_counts *c, uint64_t cluster, enum qcow2_drop_kind kind)
   if (count == 0)
     return damaged (c, "a cluster in use was counted 0,",
                     cluster << c->cluster_bits);
+  if (kind != DROP_TABLE && qcow2_guard_has (&c->guard, cluster))
+    return damaged (c, "a table was used as data,",
+                    cluster << c->cluster_bits);
   if (count == 1)
     forget (c, cluster, kind);
   if (lower_count (c, cluster, count - 1) == -1)
@@ -840,6 +857,7 @@ qcow2_counts_open (struct image *img, unsigned cluster_bits, unsigned order,
     >> cluster_bits;
   c->zero_from = round_up (len, cluster_len (c));
   c->end = c->zero_from;
+  c->len_at_open = len;
   if (read_table (c) == -1 || guard_tables (c) == -1) {
     qcow2_counts_free (c);
     return NULL;
@@ -859,28 +877,28 @@ qcow2_counts_free (struct qcow2_counts *c)
   free (c);
 }
 
+/* Only what was grown since opening goes: of what was there before, the
+ * counts are no proof that it is not needed.
+ */
 int
 qcow2_counts_trim_file (struct qcow2_counts *c)
 {
-  uint64_t cluster = c->end >> c->cluster_bits;
+  struct source *src = c->img->source;
+  const uint64_t low = div_round_up (c->len_at_open, cluster_len (c));
+  uint64_t cluster = div_round_up (source_len (src), cluster_len (c));
   uint64_t count = 0;
 
-  if (!c->img->source->can_grow)
+  if (!src->can_grow)
     return 0;
-  while (cluster > 0) {
-    if (!has_block (c, cluster - 1)) {
-      cluster = round_down (cluster - 1, c->per_block);
-      continue;
-    }
-    if (qcow2_count_get (c, cluster - 1, &count) == -1)
+  while (cluster > low && count == 0) {
+    if (!has_block (c, cluster - 1))
+      cluster = MAX (low, round_down (cluster - 1, c->per_block));
+    else if (qcow2_count_get (c, cluster - 1, &count) == -1)
       return -1;
-    if (count != 0)
-      break;
-    cluster--;
+    else if (count == 0)
+      cluster--;
   }
-  if (cluster << c->cluster_bits >= source_len (c->img->source))
+  if (cluster << c->cluster_bits >= source_len (src))
     return 0;
-  c->end = cluster << c->cluster_bits;
-  c->zero_from = MAX (c->end, cluster_len (c));
-  return source_truncate (c->img->source, c->end);
+  return source_truncate (src, cluster << c->cluster_bits);
 }

@@ -62,6 +62,7 @@ struct qcow2_counts {
   uint64_t next_free;           /* every cluster before it is in use */
   uint64_t zero_from;           /* host bytes at or beyond read as zero */
   uint64_t end;                 /* host bytes: beyond nothing is in use */
+  uint64_t len_at_open;         /* of the file, bytes */
 
   struct qcow2_drop *drops;     /* in order of cut; owned */
   size_t nr_drops;

@@ -185,7 +185,7 @@ is_writable (const struct walk *w, const struct cluster *c)
     return false;
   if (w->q->rules.has_data_file)
     return true;
-  return writer->counts != NULL &&
+  return writer->counts != NULL && c->host < w->data_len &&
     !qcow2_guard_has (&writer->counts->guard,
                       c->host >> w->q->rules.cluster_bits);
 }

@@ -15,6 +15,7 @@
 
 #include <config.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -52,9 +53,12 @@ struct repair {
   uint64_t max;                 /* of a count */
 };
 
-/* Where the new structures go, in clusters. */
+/* Where the new structures go, in clusters: blocks, then the table.  Ranges
+ * of the file in which nothing is counted have no block.
+ */
 struct plan {
   uint64_t first;
+  uint64_t nr_ranges;           /* that the table names, with a block or not */
   uint64_t nr_blocks, nr_table;
   uint64_t per_block;
 };
@@ -96,7 +100,9 @@ check_copied (struct repair *r)
   uint64_t i;
 
   for (i = 0; i < r->nr; ++i) {
-    if ((r->counts[i] & MUST_BE_ONE) && r->counts[i] != (MUST_BE_ONE | 1))
+    if (!(r->counts[i] & MUST_BE_ONE))
+      continue;                 /* do not touch memory for nothing */
+    if (r->counts[i] != (MUST_BE_ONE | 1))
       return REFUSE (EIO, "%s: host offset %" PRIu64 " is used more than "
                      "once but marked as used once; repair a copy of the "
                      "image with qemu-img check -r all", r->img->name,
@@ -108,21 +114,37 @@ check_copied (struct repair *r)
 
 /* ---- writing */
 
+/* Is anything counted in range 'i' of the file as it is? */
+static bool
+has_counts (const struct repair *r, const struct plan *p, uint64_t i)
+{
+  const uint64_t end = MIN ((i + 1) * p->per_block, r->nr);
+  uint64_t cluster;
+
+  for (cluster = i * p->per_block; cluster < end; ++cluster)
+    if (r->counts[cluster] != 0)
+      return true;
+  return false;
+}
+
+/* The smallest area behind the file that counts itself. */
 static void
 make_plan (const struct repair *r, struct plan *p)
 {
   const uint64_t cluster_len = r->q->cluster_len;
-  uint64_t total;
+  uint64_t nr_below = 0, nr_area = 2, i;
 
   p->per_block = cluster_len * 8 >> r->q->header.refcount_order;
   p->first = r->nr;
-  p->nr_blocks = 1;
+  for (i = 0; i < p->first / p->per_block; ++i)
+    nr_below += has_counts (r, p, i);
   for (;;) {
-    p->nr_table = div_round_up (p->nr_blocks * 8, cluster_len);
-    total = p->first + p->nr_blocks + p->nr_table;
-    if (p->nr_blocks >= div_round_up (total, p->per_block))
+    p->nr_ranges = div_round_up (p->first + nr_area, p->per_block);
+    p->nr_blocks = nr_below + p->nr_ranges - p->first / p->per_block;
+    p->nr_table = div_round_up (p->nr_ranges * 8, cluster_len);
+    if (p->nr_blocks + p->nr_table <= nr_area)
       break;
-    p->nr_blocks = div_round_up (total, p->per_block);
+    nr_area = p->nr_blocks + p->nr_table;
   }
 }
 
@@ -135,39 +157,53 @@ count_of (const struct repair *r, const struct plan *p, uint64_t cluster)
 }
 
 static int
-write_blocks (const struct repair *r, const struct plan *p)
+write_block (const struct repair *r, const struct plan *p, uint64_t i,
+             uint8_t *bytes, uint64_t at)
 {
   const uint64_t cluster_len = r->q->cluster_len;
-  CLEANUP_FREE uint8_t *bytes = malloc (cluster_len);
-  uint64_t i, j;
+  uint64_t j;
+
+  memset (bytes, 0, cluster_len);
+  for (j = 0; j < p->per_block; ++j)
+    qcow2_count_store (bytes, j, r->q->header.refcount_order,
+                       count_of (r, p, i * p->per_block + j));
+  return source_pwrite (r->img->source, bytes, cluster_len,
+                        at * cluster_len);
+}
+
+/* Write the blocks, noting their places in the table's bytes. */
+static int
+write_blocks (const struct repair *r, const struct plan *p, uint8_t *table)
+{
+  CLEANUP_FREE uint8_t *bytes = malloc (r->q->cluster_len);
+  uint64_t at = p->first, i;
 
   if (bytes == NULL)
     return REFUSE (ENOMEM, "%s: no memory to repair it", r->img->name);
-  for (i = 0; i < p->nr_blocks; ++i) {
-    memset (bytes, 0, cluster_len);
-    for (j = 0; j < p->per_block; ++j)
-      qcow2_count_store (bytes, j, r->q->header.refcount_order,
-                         count_of (r, p, i * p->per_block + j));
-    if (source_pwrite (r->img->source, bytes, cluster_len,
-                       (p->first + i) * cluster_len) == -1)
+  for (i = 0; i < p->nr_ranges; ++i) {
+    if (i < p->first / p->per_block && !has_counts (r, p, i))
+      continue;
+    if (write_block (r, p, i, bytes, at) == -1)
       return -1;
+    store_be64 (table + i * 8, at * r->q->cluster_len);
+    at++;
   }
+  assert (at == p->first + p->nr_blocks);
   return 0;
 }
 
 static int
-write_table (const struct repair *r, const struct plan *p)
+write_structures (const struct repair *r, const struct plan *p)
 {
   const uint64_t cluster_len = r->q->cluster_len;
   const uint64_t len = p->nr_table * cluster_len;
-  CLEANUP_FREE uint8_t *bytes = calloc (1, len);
-  uint64_t i;
+  CLEANUP_FREE uint8_t *table = calloc (1, len);
 
-  if (bytes == NULL)
+  if (table == NULL)
     return REFUSE (ENOMEM, "%s: no memory to repair it", r->img->name);
-  for (i = 0; i < p->nr_blocks; ++i)
-    store_be64 (bytes + i * 8, (p->first + i) * cluster_len);
-  return source_pwrite (r->img->source, bytes, len,
+  if (write_blocks (r, p, table) == -1)
+    return -1;
+  return source_pwrite (r->img->source, table, len,
                         (p->first + p->nr_blocks) * cluster_len);
 }
 
@@ -200,14 +236,21 @@ rebuild (struct repair *r)
   if (qcow2_survey (r->img, count_run, r) == -1 || check_copied (r) == -1)
     return -1;
   make_plan (r, &plan);
-  if (plan.nr_table * r->q->cluster_len > REFCOUNT_TABLE_MAX)
-    return REFUSE (EFBIG, "%s: the refcount table that the file needs would "
-                   "be longer than %d bytes", r->img->name,
-                   REFCOUNT_TABLE_MAX);
-  if (write_blocks (r, &plan) == -1 || write_table (r, &plan) == -1 ||
-      source_sync (r->img->source) == -1)
+  if (write_structures (r, &plan) == -1 || source_sync (r->img->source) == -1)
     return -1;
   return switch_header (r, &plan);
+}
+
+/* Could a table of the longest allowed length name the whole file? */
+static bool
+is_too_large (const struct repair *r)
+{
+  const uint64_t per_block =
+    (uint64_t) r->q->cluster_len * 8 >> r->q->header.refcount_order;
+  const uint64_t max = REFCOUNT_TABLE_MAX / 8 * per_block;
+
+  /* Some of it is left for the new structures themselves. */
+  return r->nr > max - max / 8 || r->nr * sizeof *r->counts > MAX_COUNTS_LEN;
 }
 
 int
@@ -222,7 +265,7 @@ qcow2_repair_counts (struct image *img)
   r.max = q->header.refcount_order >= 5 ? UINT32_MAX
     : (UINT64_C (1) << (1 << q->header.refcount_order)) - 1;
   len = r.nr * sizeof *r.counts;
-  if (len > MAX_COUNTS_LEN)
+  if (is_too_large (&r))
     return REFUSE (EFBIG, "%s: not closed cleanly, and too large to be "
                    "repaired here; repair it with qemu-img check -r all",
                    img->name);

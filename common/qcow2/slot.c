@@ -43,6 +43,25 @@ create_table (struct image *img, uint64_t to)
   return 0;
 }
 
+/* Clusters of a shared table are shared, too, whatever its entries say: the
+ * copy must not say that they may be written in place.
+ */
+static void
+copy_entries (const struct qcow2 *q, uint8_t *to, const uint8_t *from,
+              uint32_t len)
+{
+  const uint32_t step = 1 << q->entry_bits;
+  uint32_t i;
+
+  for (i = 0; i < len; i += 8) {
+    uint64_t entry = load_entry_be64 (from + i);
+
+    if (i % step == 0 && !(entry & L2_PACKED) && !q->rules.has_data_file)
+      entry &= ~L2_COPIED;
+    store_entry_be64 (to + i, entry);
+  }
+}
+
 /* Copy the entries.  The pages of 'to' are dirty, so they are there; those
  * of 'from' may have to be read, which is why this is no change section:
  * nobody names the new table yet, and a pass that writes half of it does no
@@ -62,7 +81,7 @@ copy_table (struct image *img, uint64_t from, uint64_t to)
 
     if (new) {
       pass_begin_change (img);
-      memcpy (new->bytes, old->bytes, page_len);
+      copy_entries (q, new->bytes, old->bytes, page_len);
       cache_dirty (img->cache, new, PASS_FILL);
       pass_end_change (img);
     }
@@ -120,11 +139,10 @@ own_table_promised (struct image *img, struct page *l1_page, uint8_t *bytes,
   if (r == -1) {
     int err = errno;
 
+    /* A pass may be writing its pages: it is free only after the next. */
     pass_begin_change (img);
-    cache_forget (img->cache, *l2_host, q->cluster_len);
+    qcow2_drop (counts, cluster, 1, DROP_TABLE);
     pass_end_change (img);
-    qcow2_guard_remove (&counts->guard, cluster);
-    qcow2_alloc_undo (counts, cluster, 1);
     errno = err;
     return -1;
   }
@@ -222,6 +240,30 @@ qcow2_slot_store (struct image *img, const struct l2_slot *slot, uint64_t i,
     store_entry_be64 (bytes + 8, bitmap);
   store_entry_be64 (bytes, entry);
   cache_dirty (img->cache, slot->page, PASS_LINK);
+}
+
+bool
+qcow2_cluster_is_sound (struct image *img, const struct cluster *c,
+                        uint64_t guest)
+{
+  struct qcow2 *q = qcow2_state (img);
+  const unsigned bits = q->rules.cluster_bits;
+  uint64_t cluster, last = c->host;
+
+  if (!c->allocated || q->rules.has_data_file)
+    return true;
+  if (c->kind == CLUSTER_PACKED)
+    last = c->host + c->packed_len - 1;
+  for (cluster = c->host >> bits; cluster <= last >> bits; ++cluster) {
+    if (qcow2_guard_has (&q->writer->counts->guard, cluster)) {
+      report_error ("%s: the L2 entry for disk offset %" PRIu64 " points "
+                    "into a table, at host offset %" PRIu64 "; "
+                    CHECK_A_COPY, img->name, guest, cluster << bits);
+      image_set_damaged (img);
+      return false;
+    }
+  }
+  return true;
 }
 
 void

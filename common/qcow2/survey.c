@@ -30,6 +30,8 @@ struct survey {
   const struct qcow2 *q;
   survey_add add;
   void *opaque;
+  bool is_active;               /* COPIED means something in the tables of
+                                   the disk only: snapshots keep old flags */
 };
 
 static int
@@ -79,7 +81,8 @@ survey_cluster (const struct survey *s, const struct cluster *c,
     return 0;
   if (c->kind == CLUSTER_PACKED)
     return s->add (s->opaque, c->host, c->packed_len, false);
-  return s->add (s->opaque, c->host, s->q->cluster_len, c->copied);
+  return s->add (s->opaque, c->host, s->q->cluster_len,
+                 s->is_active && c->copied);
 }
 
 static int
@@ -128,7 +131,7 @@ survey_l1 (const struct survey *s, uint64_t host, uint32_t nr)
     if (!is_run (s, l2_host, s->q->cluster_len))
       return damaged (s, "an L1 entry", host + i * UINT64_C (8));
     if (s->add (s->opaque, l2_host, s->q->cluster_len,
-                entry & L1_COPIED) == -1 ||
+                s->is_active && (entry & L1_COPIED)) == -1 ||
         survey_l2 (s, l2_host, (uint64_t) i << l2_span_bits (s->q)) == -1)
       return -1;
   }
@@ -229,16 +232,19 @@ int
 qcow2_survey (struct image *img, survey_add add, void *opaque)
 {
   const struct qcow2 *q = qcow2_state (img);
-  const struct survey s = {
+  struct survey s = {
     .img = img,
     .q = q,
     .add = add,
     .opaque = opaque,
+    .is_active = true,
   };
 
   if (add (opaque, 0, q->cluster_len, false) == -1 ||
-      survey_l1 (&s, q->header.l1_host, q->header.l1_size) == -1 ||
-      survey_snapshots (&s) == -1)
+      survey_l1 (&s, q->header.l1_host, q->header.l1_size) == -1)
+    return -1;
+  s.is_active = false;
+  if (survey_snapshots (&s) == -1)
     return -1;
   return survey_bitmaps (&s);
 }

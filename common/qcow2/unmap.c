@@ -123,6 +123,10 @@ check_entry (const struct run *run, uint64_t i)
   }
   if (is_done (run->img, &c, run->wish))
     return 0;
+  if (!qcow2_cluster_is_sound (run->img, &c, start)) {
+    errno = EIO;
+    return -1;
+  }
   if (!q->rules.has_zero_flag && !q->rules.is_extended &&
       run->img->wants_backing && run->wish != UNMAP_TRIM) {
     errno = ENOTSUP;

@@ -39,11 +39,16 @@ subcluster_len (const struct qcow2 *q)
   return UINT64_C (1) << q->subcluster_bits;
 }
 
-/* May the cluster's own space be written, the entry being changed later? */
+/* May the cluster's own space be written, the entry being changed later?
+ * Not behind the end of the file, where space was never written and the
+ * refcounts may know nothing of it.
+ */
 static bool
-has_own_space (const struct cluster *c)
+has_own_space (const struct image *img, const struct cluster *c)
 {
-  return c->allocated && c->copied && c->kind != CLUSTER_PACKED;
+  return c->allocated && c->copied && c->kind != CLUSTER_PACKED &&
+    (img->data_source != img->source ||
+     c->host < source_len (img->source));
 }
 
 /* The first byte, and the one behind the last, of the cluster that must be
@@ -77,9 +82,10 @@ widen_over_data (const struct qcow2 *q, const struct cluster *c,
 
 /* How many clusters from the slot on need new space, as far as 'end'? */
 static uint64_t
-count_new (const struct qcow2 *q, const struct l2_slot *slot,
-           uint64_t start, uint64_t end)
+count_new (struct image *img, const struct l2_slot *slot, uint64_t start,
+           uint64_t end)
 {
+  const struct qcow2 *q = qcow2_state (img);
   const uint64_t wanted = MIN (div_round_up (end - start, q->cluster_len),
                                slot->nr);
   struct cluster c;
@@ -87,7 +93,8 @@ count_new (const struct qcow2 *q, const struct l2_slot *slot,
 
   for (i = 1; i < wanted; ++i) {
     qcow2_slot_decode (q, slot, i, start + i * q->cluster_len, &c);
-    if (c.kind == CLUSTER_DAMAGED || has_own_space (&c))
+    if (c.kind == CLUSTER_DAMAGED || has_own_space (img, &c) ||
+        !qcow2_cluster_is_sound (img, &c, start + i * q->cluster_len))
       break;
   }
   return i;
@@ -116,15 +123,6 @@ claim_own_space (struct image *img, const struct cluster *c,
   struct qcow2 *q = qcow2_state (img);
   const uint64_t within = claim->guest - start;
 
-  if (!q->rules.has_data_file &&
-      qcow2_guard_has (&q->writer->counts->guard,
-                       c->host >> q->rules.cluster_bits)) {
-    report_error ("%s: the entry for disk offset %" PRIu64 " points into a "
-                  "table; " CHECK_A_COPY, img->name, start);
-    image_set_damaged (img);
-    errno = EIO;
-    return -1;
-  }
   claim->len = MIN (claim->len, q->cluster_len - within);
   if (c->kind == CLUSTER_MIXED)
     claim->len = MIN (claim->len, len_without_data (q, c, within));
@@ -140,7 +138,7 @@ claim_new_space (struct image *img, const struct l2_slot *slot,
 {
   struct qcow2 *q = qcow2_state (img);
   struct qcow2_counts *counts = q->writer->counts;
-  uint64_t wanted = count_new (q, slot, start, claim->guest + claim->len);
+  uint64_t wanted = count_new (img, slot, start, claim->guest + claim->len);
   uint64_t first;
   int64_t n;
 
@@ -151,6 +149,13 @@ claim_new_space (struct image *img, const struct l2_slot *slot,
       start >= source_len (img->data_source);
     claim->cookie[COOKIE_NR] = 0;
     n = wanted;
+    /* Before the write, so that the file never ends within a sector: a
+     * power cut could keep the old end and a part of a new sector.
+     */
+    if (img->data_source->can_grow &&
+        source_grow (img->data_source,
+                     MIN (start + n * q->cluster_len, img->len)) == -1)
+      return -1;
   }
   else {
     /* The old space of each goes with the link. */
@@ -195,17 +200,20 @@ qcow2_reserve (struct image *img, uint64_t guest, uint64_t len,
   const uint64_t start = cluster_start (q, guest);
   struct l2_slot slot;
   struct cluster c;
+  bool is_own;
   int r;
 
   if (qcow2_slot_get (img, guest, &slot) == -1)
     return -1;
   *claim = (struct claim) { .guest = guest, .len = len };
   qcow2_slot_decode (q, &slot, 0, start, &c);
-  if (c.kind == CLUSTER_DAMAGED) {
-    errno = EIO;                /* reported by the lookup */
+  is_own = has_own_space (img, &c);
+  if (c.kind == CLUSTER_DAMAGED ||
+      !qcow2_cluster_is_sound (img, &c, start)) {
+    errno = EIO;                /* reported, if by the lookup */
     r = -1;
   }
-  else if (has_own_space (&c))
+  else if (is_own)
     r = claim_own_space (img, &c, start, claim);
   else
     r = claim_new_space (img, &slot, start, claim);
@@ -218,7 +226,7 @@ qcow2_reserve (struct image *img, uint64_t guest, uint64_t len,
   }
   claim->fill_start = round_down (guest, subcluster_len (q));
   claim->fill_end = round_up (guest + claim->len, subcluster_len (q));
-  if (!has_own_space (&c))
+  if (!is_own)
     widen_new (q, &slot, start, claim);
   if (q->rules.has_data_file)
     claim->fill_end = MIN (claim->fill_end, img->len);

@@ -12,7 +12,7 @@
 #include "qcow2/state.h"
 
 struct qcow2_writer {
-  struct qcow2_counts *counts;
+  struct qcow2_counts *_Atomic counts;  /* NULL: not known yet; set once */
 };
 
 /* The entry of guest's cluster in a table that only this disk uses.
@@ -39,6 +39,13 @@ extern void qcow2_slot_decode (const struct qcow2 *q,
 /* Replace entry number 'i'; in a change section. */
 extern void qcow2_slot_store (struct image *img, const struct l2_slot *slot,
                               uint64_t i, uint64_t entry, uint64_t bitmap);
+
+/* Does the cluster lie where guest data may lie?  False, reported, when it
+ * points into a table: it must not be written, and dropping it would
+ * destroy the table.  'guest' is for the message.
+ */
+extern bool qcow2_cluster_is_sound (struct image *img,
+                                    const struct cluster *c, uint64_t guest);
 
 /* Drop what the entry held of the image's file; in a change section, after
  * qcow2_drop_reserve.

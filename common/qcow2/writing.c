@@ -32,10 +32,11 @@
 /* Guard a run of clusters that must be in use: counted, and nothing else's.
  */
 static int
-guard_run (struct image *img, uint64_t host, uint64_t len, const char *what)
+guard_run (struct qcow2_counts *counts, uint64_t host, uint64_t len,
+           const char *what)
 {
-  struct qcow2 *q = qcow2_state (img);
-  struct qcow2_counts *counts = q->writer->counts;
+  struct image *img = counts->img;
+  const struct qcow2 *q = qcow2_state (img);
   const unsigned bits = q->rules.cluster_bits;
   const uint64_t nr = div_round_up (len, q->cluster_len);
   uint64_t i, count;
@@ -59,9 +60,9 @@ guard_run (struct image *img, uint64_t host, uint64_t len, const char *what)
 
 /* The refcount structures themselves were guarded when they were read. */
 static int
-check_counted (struct image *img)
+check_counted (struct qcow2_counts *counts)
 {
-  struct qcow2_counts *counts = qcow2_state (img)->writer->counts;
+  const struct image *img = counts->img;
   uint64_t i, count;
 
   for (i = 0; i < counts->table_clusters; ++i) {
@@ -90,9 +91,10 @@ check_counted (struct image *img)
  * has it.
  */
 static int
-guard_l2 (struct image *img, uint64_t l1_index, uint64_t entry)
+guard_l2 (struct qcow2_counts *counts, uint64_t l1_index, uint64_t entry)
 {
-  struct qcow2 *q = qcow2_state (img);
+  struct image *img = counts->img;
+  const struct qcow2 *q = qcow2_state (img);
   uint64_t l2_host, count;
   int r = l1_entry_decode (img, l1_index, entry, &l2_host);
 
@@ -101,9 +103,9 @@ guard_l2 (struct image *img, uint64_t l1_index, uint64_t entry)
   if (r == -1)
     return REFUSE (EINVAL, "%s: L1 entry %" PRIu64 " is damaged; "
                    CHECK_A_COPY, img->name, l1_index);
-  if (guard_run (img, l2_host, q->cluster_len, "an L2 table") == -1)
+  if (guard_run (counts, l2_host, q->cluster_len, "an L2 table") == -1)
     return -1;
-  if (qcow2_count_get (q->writer->counts, l2_host >> q->rules.cluster_bits,
+  if (qcow2_count_get (counts, l2_host >> q->rules.cluster_bits,
                        &count) == -1)
     return -1;
   if ((entry & L1_COPIED) && count != 1)
@@ -117,15 +119,16 @@ guard_l2 (struct image *img, uint64_t l1_index, uint64_t entry)
  * state of a machine, and the L2 tables that it names.
  */
 static int
-guard_active (struct image *img)
+guard_active (struct qcow2_counts *counts)
 {
+  struct image *img = counts->img;
   const struct qcow2 *q = qcow2_state (img);
   const uint64_t nr = q->header.l1_size;
   uint64_t i;
 
   if (nr == 0)
     return 0;
-  if (guard_run (img, q->l1.host, nr * 8, "the L1 table") == -1)
+  if (guard_run (counts, q->l1.host, nr * 8, "the L1 table") == -1)
     return -1;
   cache_read_ahead (img->cache, q->l1.host, nr * 8);
   for (i = 0; i < nr; ++i) {
@@ -137,7 +140,7 @@ guard_active (struct image *img)
       return -1;
     entry = load_entry_be64 (page->bytes + (place - page->host));
     cache_put (img->cache, page);
-    if (guard_l2 (img, i, entry) == -1)
+    if (guard_l2 (counts, i, entry) == -1)
       return -1;
   }
   return 0;
@@ -147,8 +150,9 @@ guard_active (struct image *img)
  * tables that are not the active disk's own are safe by their counts.
  */
 static int
-guard_snapshots (struct image *img)
+guard_snapshots (struct qcow2_counts *counts)
 {
+  const struct image *img = counts->img;
   const struct qcow2 *q = qcow2_state (img);
   struct snapshot_reader reader;
   struct snapshot s;
@@ -168,43 +172,46 @@ guard_snapshots (struct image *img)
       r = REFUSE (EINVAL, "%s: the L1 table of snapshot %" PRIu32 " is not "
                   "in the file; " CHECK_A_COPY, img->name, reader.index - 1);
     else
-      r = guard_run (img, s.l1_host, s.l1_size * UINT64_C (8),
+      r = guard_run (counts, s.l1_host, s.l1_size * UINT64_C (8),
                      "a snapshot's L1 table");
   }
   if (r == 0)
-    r = guard_run (img, reader.start, reader.next - reader.start,
+    r = guard_run (counts, reader.start, reader.next - reader.start,
                    "the snapshot table");
   snapshot_reader_free (&reader);
   return r;
 }
 
 static int
-gather (struct image *img)
+gather (struct qcow2_counts *counts)
 {
-  if (guard_run (img, 0, 1, "the header") == -1 ||
-      check_counted (img) == -1 ||
-      guard_active (img) == -1)
+  if (guard_run (counts, 0, 1, "the header") == -1 ||
+      check_counted (counts) == -1 ||
+      guard_active (counts) == -1)
     return -1;
-  return guard_snapshots (img);
+  return guard_snapshots (counts);
 }
 
-/* Read the refcounts, and learn what is metadata. */
+/* Read the refcounts, and learn what is metadata.  Requests may be running:
+ * they see the counts when these are complete.
+ */
 static int
 open_counts (struct image *img)
 {
-  struct qcow2 *q = qcow2_state (img);
-
-  q->writer->counts =
+  const struct qcow2 *q = qcow2_state (img);
+  struct qcow2_counts *counts =
     qcow2_counts_open (img, q->rules.cluster_bits, q->header.refcount_order,
                        q->header.refcount_table_host,
                        q->header.refcount_table_clusters);
-  if (q->writer->counts == NULL)
+
+  if (counts == NULL)
     return -1;
-  LOCK_SCOPE (&img->format_lock);
-  if (gather (img) == 0)
-    return 0;
-  qcow2_counts_free (STEAL (q->writer->counts));
-  return -1;
+  if (gather (counts) == -1) {
+    qcow2_counts_free (counts);
+    return -1;
+  }
+  q->writer->counts = counts;
+  return 0;
 }
 
 int
@@ -246,7 +253,8 @@ change_header (struct image *img, unsigned at, uint64_t v)
 
     pass_begin_change (img);
     store_be64 (page->bytes + at, v);
-    cache_dirty (img->cache, page, PASS_FILL);
+    /* The header may name a new refcount table in the same pass. */
+    cache_dirty (img->cache, page, PASS_HEADER);
     pass_end_change (img);
   }
   cache_put (img->cache, page);
