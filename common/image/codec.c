@@ -88,9 +88,18 @@ decode_zstd (struct decoder *d, const void *in, size_t in_len,
   ZSTD_DCtx *zstd = begin_zstd (d);
   ZSTD_inBuffer from = { .src = in, .size = in_len };
   ZSTD_outBuffer to = { .dst = out, .size = out_len };
+  size_t frame_len;
 
   if (zstd == NULL)
     return -1;
+
+  /* The usual case, one frame that says it is all: straight to 'out'. */
+  frame_len = ZSTD_findFrameCompressedSize (in, in_len);
+  if (!ZSTD_isError (frame_len) &&
+      ZSTD_getFrameContentSize (in, in_len) == out_len &&
+      ZSTD_decompressDCtx (zstd, out, out_len, in, frame_len) == out_len)
+    return 0;
+  ZSTD_DCtx_reset (zstd, ZSTD_reset_session_only);
 
   /* A frame that ends leaves the context ready for the next one. */
   while (to.pos < to.size) {

@@ -33,6 +33,14 @@
 #define MAX_KEPT_PAGES 4
 #define PEEK_LEN (64 * 1024)
 
+/* An entry that makes no sense, to be told of. */
+struct finding {
+  enum cluster_damage damage;   /* DAMAGE_NONE: nothing was found */
+  uint64_t entry;
+  uint64_t place;               /* in the file, bytes */
+  uint64_t guest;
+};
+
 struct walk {
   struct image *img;
   struct qcow2 *q;
@@ -48,6 +56,12 @@ struct walk {
   bool is_full;                 /* nothing fits any more */
 
   struct page *l1_page;         /* pinned, or NULL */
+
+  /* While the table read may be another's by now, what is wrong with it is
+   * kept back (the first fault; the others are met again).
+   */
+  bool is_table_uncertain;
+  struct finding finding;
 };
 
 /* ---- extents */
@@ -125,18 +139,36 @@ damage_text (enum cluster_damage damage)
   return "it makes no sense";
 }
 
+/* Tell of an entry that was certainly the table's. */
+static void
+report_damage (struct walk *w, const struct finding *f)
+{
+  damage_log_report (&w->q->damage, w->img->name, f->place,
+                     "the L2 entry at byte %" PRIu64 ", 0x%016" PRIx64
+                     ", for disk offset %" PRIu64 " is wrong: %s; "
+                     "this range cannot be read; " CHECK_A_COPY,
+                     f->place, f->entry,
+                     round_down (f->guest, w->q->cluster_len),
+                     damage_text (f->damage));
+  if (f->damage != DAMAGE_PACKED_COPIED)
+    image_set_damaged (w->img);
+}
+
 static void
 add_damaged (struct walk *w, const struct cluster *c, uint64_t entry,
              uint64_t place, uint64_t len)
 {
-  damage_log_report (&w->q->damage, w->img->name, place,
-                     "the L2 entry at byte %" PRIu64 ", 0x%016" PRIx64
-                     ", for disk offset %" PRIu64 " is wrong: %s; "
-                     "this range cannot be read; " CHECK_A_COPY,
-                     place, entry, round_down (w->guest, w->q->cluster_len),
-                     damage_text (c->damage));
-  if (c->damage != DAMAGE_PACKED_COPIED)
-    image_set_damaged (w->img);
+  const struct finding f = {
+    .damage = c->damage,
+    .entry = entry,
+    .place = place,
+    .guest = w->guest,
+  };
+
+  if (!w->is_table_uncertain)
+    report_damage (w, &f);
+  else if (w->finding.damage == DAMAGE_NONE)
+    w->finding = f;
   add_plain (w, EXTENT_DAMAGED, len);
 }
 
@@ -450,11 +482,17 @@ walk_l1_entry (struct walk *w, const uint8_t *bytes, uint64_t l2_host,
 
   for (;;) {
     const uint64_t l1_index = l1_index_of (w->q, start.guest);
+    int r;
 
-    if (walk_l2_table (w, l2_host, end, entry & L1_COPIED) == -1)
-      return -1;
-    if (load_entry_be64 (bytes) == entry)
-      return 0;
+    w->is_table_uncertain = w->img->is_writable;
+    w->finding.damage = DAMAGE_NONE;
+    r = walk_l2_table (w, l2_host, end, entry & L1_COPIED);
+    w->is_table_uncertain = false;
+    if (load_entry_be64 (bytes) == entry) {
+      if (w->finding.damage != DAMAGE_NONE)
+        report_damage (w, &w->finding);
+      return r;
+    }
     go_back (w, &start);
     w->pages_left = MAX (w->pages_left, 1U);
     entry = load_entry_be64 (bytes);
