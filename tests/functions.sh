@@ -168,7 +168,7 @@ kill_nbdkit () {
 
   pid=$(cat "$1")
   _forget_server "$pid"
-  kill -KILL "$pid"
+  kill -KILL "$pid" 2>/dev/null || :    # it may be dead already
   wait "$pid" 2>/dev/null || :
 }
 

@@ -4,7 +4,7 @@
 # usage: qcow2-client.py PROGRAM-FILE NBD-URI
 #
 # The program finds the connected handle as 'h', the URI as 'uri', and three
-# helpers: error_of (function, arguments...) returns the errno name a call
+# functions: error_of (function, arguments...) returns the errno name a call
 # fails with, or None; status (offset, length, flags) returns extents as
 # [(start, length, flags)]; also_connect () returns one more handle.
 # All handles are shut down in order whatever happens.

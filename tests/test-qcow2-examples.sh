@@ -46,20 +46,29 @@ make_samples () {
   echo 'start=2048, size=1024, type=83' |
     sfdisk -q --no-reread --no-tell-kernel partitioned.raw > /dev/null
   qemu-img convert -f raw -O qcow2 partitioned.raw partitioned.qcow2
+  truncate -s 1M raw.img
+  printf 'some text' | dd of=raw.img bs=1 seek=100000 conv=notrunc status=none
+  qemu-img create -q -f qcow2 grown.qcow2 4M
 }
+
+# These no example changes.
+samples="base.qcow2 disk.qcow2 overlay/disk.qcow2 external.qcow2 external.raw
+         partitioned.qcow2 raw.img"
 
 for example in examples/*; do
   rm -rf work
   mkdir work
   cd work
   make_samples
-  fingerprint ./*.qcow2 external.raw > before
+  # shellcheck disable=SC2086
+  fingerprint $samples > before
   cat "../$example"
   bash -euo pipefail "../$example" > output 2>&1 || {
     cat output >&2
     fail "this example does not work: $(cat "../$example")"
   }
-  fingerprint ./*.qcow2 external.raw > after
+  # shellcheck disable=SC2086
+  fingerprint $samples > after
   cmp before after || fail "changed its files: $(cat "../$example")"
 
   # What was copied must be what QEMU reads.
@@ -79,5 +88,16 @@ for example in examples/*; do
   if grep -q 'nbdinfo --size' "../$example"; then
     [ "$(cat output)" = 4194304 ] || fail "size is $(cat output)"
   fi
+  # What was made or changed must be an image, and the right one.
+  for image in new layer grown; do
+    [ ! -e $image.qcow2 ] || qemu-img check -q -f qcow2 $image.qcow2
+  done
+  case $(cat "../$example") in
+    *raw.img* ) qemu-img compare -q -f qcow2 -F raw new.qcow2 raw.img ;;
+    *new.qcow2* ) qemu-img info new.qcow2 | grep -q '(10737418240 bytes)' ;;
+    *layer.qcow2* )
+      qemu-img compare -q -f qcow2 -F qcow2 layer.qcow2 base.qcow2 ;;
+    *grown.qcow2* ) qemu-img info grown.qcow2 | grep -q '(21474836480 bytes)'
+  esac || fail "made something else: $(cat "../$example")"
   cd ..
 done

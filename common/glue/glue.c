@@ -21,11 +21,13 @@
 
 #include "chain/life.h"
 #include "glue/glue.h"
+#include "glue/orders.h"
 #include "glue/parameters.h"
 #include "image/codec.h"
 
 static const struct glue_plugin *about;
 static struct chain_settings settings;
+static struct orders orders;
 static struct life *life;
 
 /* Handles need no memory, so that none is lost with a client that is
@@ -63,7 +65,7 @@ glue_config (const char *key, const char *value)
 int
 glue_config_complete (void)
 {
-  return parameters_complete (about, &settings);
+  return parameters_complete (about, &settings, &orders);
 }
 
 void
@@ -89,6 +91,8 @@ glue_dump_plugin (void)
 int
 glue_get_ready (void)
 {
+  if (orders_run (about, &settings, &orders) == -1)
+    return -1;
   life = life_start (&settings);
   return life ? 0 : -1;
 }

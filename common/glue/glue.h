@@ -27,6 +27,7 @@
 #include <nbdkit-plugin.h>
 
 #include "image/format.h"
+#include "source/source.h"
 
 /* A parameter of one plugin only.  'set' reports what is wrong, as
  * .config.
@@ -34,6 +35,19 @@
 struct glue_parameter {
   const char *key;
   int (*set) (const char *key, const char *value);
+  bool for_create;              /* makes sense with create=true only */
+};
+
+/* A new image, as far as all formats have it in common.  Borrowed. */
+struct glue_create {
+  const char *name;             /* for messages */
+  uint64_t len;                 /* of the disk, bytes */
+  bool overwrite;
+  const char *backing_name;     /* to be recorded; or NULL */
+  const char *backing_format;
+  const char *data_file_name;   /* likewise */
+  struct source *src;           /* locked, writable */
+  struct source *data;          /* likewise; or NULL */
 };
 
 struct glue_plugin {
@@ -41,6 +55,14 @@ struct glue_plugin {
   const struct format *format;  /* of the top image */
   const struct format *const *formats; /* for backing files; NULL ends it */
   const struct glue_parameter *parameters; /* a NULL key ends it; or NULL */
+
+  /* Make an image; and find out, from what was said alone ('src' and
+   * 'data' are not set yet), whether that is possible.  0; -1, reported.
+   * NULL, both: this plugin cannot.
+   */
+  int (*check_create) (const struct glue_create *what);
+  int (*create) (const struct glue_create *what);
+
   void (*dump) (void);          /* further lines of --dump-plugin; or NULL */
   const int *debug_chain;       /* debug flags of the plugin; or NULL */
   const int *debug_extents;
@@ -59,7 +81,12 @@ extern void glue_load (const struct glue_plugin *about);
   "allow-path=<PATH>     Let images refer to this (repeatable).\n"      \
   "cache-size=<SIZE>     Memory for metadata, default 128M.\n"          \
   "lock=auto|on|off      Lock files against other programs.\n"          \
-  "force-share=<BOOL>    Read even while another program writes."
+  "force-share=<BOOL>    Read even while another program writes.\n"       \
+  "create=<BOOL>         Make the image first.\n"                         \
+  "size=<SIZE>           How large its disk is to be.\n"                  \
+  "overwrite=<BOOL>      Make it even where something is there.\n"        \
+  "resize=<SIZE>         Change the size of the disk first.\n"            \
+  "shrink=<BOOL>         Allow it to become smaller."
 
 extern void glue_unload (void);
 extern int glue_config (const char *key, const char *value);

@@ -8,6 +8,7 @@
 
 #include <config.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -34,8 +35,10 @@ static struct {
   enum source_lock_mode lock;
   bool force_share;
   int64_t cache_size;
+  struct orders orders;
 } given = {
   .fd = -1,
+  .orders = { .size = -1, .resize = -1 },
   .cache_size = CACHE_SIZE_DEFAULT,
 };
 
@@ -143,13 +146,56 @@ set_lock (const char *key, const char *value)
 }
 
 static int
-set_force_share (const char *key, const char *value)
+set_bool (bool *b, const char *value)
 {
   int r = nbdkit_parse_bool (value);
 
-  (void) key;
-  given.force_share = r == 1;
+  *b = r == 1;
   return r == -1 ? -1 : 0;
+}
+
+static int
+set_force_share (const char *key, const char *value)
+{
+  (void) key;
+  return set_bool (&given.force_share, value);
+}
+
+static int
+set_create (const char *key, const char *value)
+{
+  (void) key;
+  return set_bool (&given.orders.create, value);
+}
+
+static int
+set_overwrite (const char *key, const char *value)
+{
+  (void) key;
+  return set_bool (&given.orders.overwrite, value);
+}
+
+static int
+set_shrink (const char *key, const char *value)
+{
+  (void) key;
+  return set_bool (&given.orders.shrink, value);
+}
+
+static int
+set_size (const char *key, const char *value)
+{
+  (void) key;
+  given.orders.size = nbdkit_parse_size (value);
+  return given.orders.size == -1 ? -1 : 0;
+}
+
+static int
+set_resize (const char *key, const char *value)
+{
+  (void) key;
+  given.orders.resize = nbdkit_parse_size (value);
+  return given.orders.resize == -1 ? -1 : 0;
 }
 
 static int
@@ -174,39 +220,94 @@ static const struct glue_parameter common_parameters[] = {
   { "lock", set_lock },
   { "force-share", set_force_share },
   { "cache-size", set_cache_size },
+  { "create", set_create },
+  { "size", set_size },
+  { "overwrite", set_overwrite },
+  { "resize", set_resize },
+  { "shrink", set_shrink },
   { "allow-path", set_allow_path }, /* the last: repeatable */
 };
 
 #define NR_COMMON (sizeof common_parameters / sizeof common_parameters[0])
 static bool was_given[NR_COMMON];
 
+/* The same for the plugin's own. */
+#define MAX_OWN 32
+static bool own_was_given[MAX_OWN];
+
+static int
+refuse_twice (const char *key)
+{
+  nbdkit_error ("parameter '%s' was given twice", key);
+  return -1;
+}
+
 int
 parameters_set (const struct glue_plugin *about, const char *key,
                 const char *value)
 {
-  const struct glue_parameter *p;
-
   for (size_t i = 0; i < NR_COMMON; i++) {
     if (strcmp (key, common_parameters[i].key) != 0)
       continue;
-    if (was_given[i] && i < NR_COMMON - 1) {
-      nbdkit_error ("parameter '%s' was given twice", key);
-      return -1;
-    }
+    if (was_given[i] && i < NR_COMMON - 1)
+      return refuse_twice (key);
     was_given[i] = true;
     return common_parameters[i].set (key, value);
   }
-  for (p = about->parameters; p && p->key; p++)
-    if (strcmp (key, p->key) == 0)
-      return p->set (key, value);
+  for (size_t i = 0; about->parameters && about->parameters[i].key; i++) {
+    const struct glue_parameter *p = &about->parameters[i];
+
+    if (strcmp (key, p->key) != 0)
+      continue;
+    assert (i < MAX_OWN);
+    if (own_was_given[i])
+      return refuse_twice (key);
+    own_was_given[i] = true;
+    return p->set (key, value);
+  }
   nbdkit_error ("unknown parameter '%s'", key);
+  return -1;
+}
+
+/* What is for new images only makes no sense without one. */
+static int
+check_orders (const struct glue_plugin *about)
+{
+  const struct orders *o = &given.orders;
+  const char *key = NULL;
+
+  if (o->shrink && o->resize == -1) {
+    nbdkit_error ("shrink=true: makes sense with resize= only");
+    return -1;
+  }
+  if (o->create && o->resize != -1) {
+    nbdkit_error ("create=true and resize= exclude each other; a new image "
+                  "has the size that size= says");
+    return -1;
+  }
+  if (o->create)
+    return 0;
+  if (o->size != -1)
+    key = "size";
+  else if (o->overwrite)
+    key = "overwrite";
+  for (size_t i = 0; about->parameters && about->parameters[i].key; i++)
+    if (about->parameters[i].for_create && own_was_given[i])
+      key = about->parameters[i].key;
+  if (key == NULL)
+    return 0;
+  nbdkit_error ("%s=: is for new images, with create=true only%s", key,
+                o->size != -1 ? "; use resize= to change the size of one that "
+                "is there" : "");
   return -1;
 }
 
 int
 parameters_complete (const struct glue_plugin *about,
-                     struct chain_settings *set)
+                     struct chain_settings *set, struct orders *orders)
 {
+  if (check_orders (about) == -1)
+    return -1;
   if (given.file == NULL && given.fd == -1) {
     nbdkit_error ("you must supply the file= or the fd= parameter: the image "
                   "to serve");
@@ -220,6 +321,7 @@ parameters_complete (const struct glue_plugin *about,
     nbdkit_error ("backing=none and backing-format= exclude each other");
     return -1;
   }
+  *orders = given.orders;
   *set = (struct chain_settings) {
     .format = about->format,
     .formats = about->formats,

@@ -178,19 +178,12 @@ unlist_locked (struct shard *shard, struct page *page)
     shard->newest = page->older;
 }
 
-/* Take the page out and free it; it is not pinned. */
+/* Keep the memory of a page that nobody knows any more. */
 static void
-remove_locked (struct cache *cache, struct shard *shard, struct page *page)
+recycle_locked (struct shard *shard, struct page *page)
 {
-  struct page **p = bucket_of (cache, shard, page->host);
-
   assert_held (&shard->lock);
   assert (page->pins == 0);
-  while (*p != page)
-    p = &(*p)->next;
-  *p = page->next;
-  unlist_locked (shard, page);
-  shard->nr_pages--;
   if (shard->nr_spare == MAX_SPARE) {
     page_free (page);
     return;
@@ -198,6 +191,37 @@ remove_locked (struct cache *cache, struct shard *shard, struct page *page)
   page->next = shard->spare;
   shard->spare = page;
   shard->nr_spare++;
+}
+
+/* Let nobody find the page any more. */
+static void
+detach_locked (struct cache *cache, struct shard *shard, struct page *page)
+{
+  struct page **p = bucket_of (cache, shard, page->host);
+
+  assert_held (&shard->lock);
+  while (*p != page)
+    p = &(*p)->next;
+  *p = page->next;
+  unlist_locked (shard, page);
+  shard->nr_pages--;
+}
+
+/* Take the page out; it is not pinned. */
+static void
+remove_locked (struct cache *cache, struct shard *shard, struct page *page)
+{
+  detach_locked (cache, shard, page);
+  recycle_locked (shard, page);
+}
+
+/* Drop a pin of a page that could not be read, and is detached. */
+static void
+unpin_failed_locked (struct shard *shard, struct page *page)
+{
+  assert (page->failed && page->pins > 0);
+  if (--page->pins == 0)
+    recycle_locked (shard, page);
 }
 
 /* Let the oldest page begin again as the newest. */
@@ -327,8 +351,8 @@ finish_read (struct cache *cache, struct page *page, bool ok)
   condition_wake_all (&shard->read);
   if (!ok) {
     page->failed = true;
-    if (--page->pins == 0)
-      remove_locked (cache, shard, page);
+    detach_locked (cache, shard, page);
+    unpin_failed_locked (shard, page);
   }
 }
 
@@ -351,8 +375,7 @@ pin_present_locked (struct cache *cache, struct shard *shard, uint64_t host,
   if (!page->failed)
     return page;
 
-  if (--page->pins == 0)
-    remove_locked (cache, shard, page);
+  unpin_failed_locked (shard, page);
   *failed = true;
   return NULL;
 }
@@ -369,39 +392,45 @@ insert_busy_locked (struct cache *cache, struct shard *shard,
   evict_locked (cache, shard);
 }
 
+/* Pin the page, or put 'fresh' in its place, busy, to be read by the caller;
+ * of others that could not read it (a reading ahead, say) that is no
+ * verdict.  NULL: it is not there, and 'fresh' is NULL.
+ */
+static struct page *
+pin_or_insert (struct cache *cache, uint64_t host, struct page *fresh)
+{
+  struct shard *shard = shard_of (cache, host);
+  struct page *page;
+  bool failed;
+
+  LOCK_SCOPE (&shard->lock);
+  do
+    page = pin_present_locked (cache, shard, host, &failed);
+  while (page == NULL && failed);
+  if (page == NULL && fresh != NULL) {
+    insert_busy_locked (cache, shard, fresh);
+    page = fresh;
+  }
+  return page;
+}
+
 struct page *
 cache_get (struct cache *cache, uint64_t host)
 {
-  struct shard *shard;
   struct page *page, *fresh;
-  bool failed;
   int r;
 
   host = round_down (host, cache->page_len);
-  shard = shard_of (cache, host);
-  {
-    LOCK_SCOPE (&shard->lock);
-    page = pin_present_locked (cache, shard, host, &failed);
-  }
+  page = pin_or_insert (cache, host, NULL);
   if (page)
     return page;
-  if (failed) {
-    errno = EIO;                /* its reader has reported */
-    return NULL;
-  }
 
   fresh = page_new (cache, host);
   if (fresh == NULL)
     return NULL;
-  {
-    LOCK_SCOPE (&shard->lock);
-    page = pin_present_locked (cache, shard, host, &failed);
-    if (page == NULL && !failed)
-      insert_busy_locked (cache, shard, fresh);
-  }
-  if (page || failed) {
+  page = pin_or_insert (cache, host, fresh);
+  if (page != fresh) {
     page_free (fresh);
-    errno = EIO;
     return page;
   }
 
@@ -646,6 +675,10 @@ cache_forget (struct cache *cache, uint64_t host, uint64_t len)
     page->pins++;               /* it stays while we wait for its reader */
     while (page->busy)
       condition_wait (&shard->read, &shard->lock);
+    if (page->failed) {
+      unpin_failed_locked (shard, page);
+      continue;
+    }
     page->pins--;
     LOCK_SCOPE (&cache->dirty_lock);
     if (page->phase != PASS_CLEAN) {

@@ -154,6 +154,12 @@ struct format {
    */
   int (*mark_damaged) (struct image *img);
 
+  /* Make the disk 'len' bytes long, a multiple of 512 that differs from
+   * img->len, durably; see resize.h.  Prepared, nobody else uses the image.
+   * 0, or -1, reported: the length is as before.  NULL: not possible.
+   */
+  int (*resize) (struct image *img, uint64_t len);
+
   /* A clean close, after everything else is durable: give reserves back,
    * trim the file.  What it changes in the cache is written by one more
    * pass.  0, or -1, reported.  May be NULL.

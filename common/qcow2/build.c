@@ -20,6 +20,7 @@
 #include "include/checked.h"
 #include "include/cleanup.h"
 #include "qcow2/build.h"
+#include "qcow2/count.h"
 #include "qcow2/counts.h"
 #include "qcow2/entry.h"
 #include "qcow2/refuse.h"

@@ -24,6 +24,7 @@
 #include "include/byte-order.h"
 #include "include/checked.h"
 #include "include/cleanup.h"
+#include "qcow2/count.h"
 #include "qcow2/counts.h"
 #include "qcow2/refuse.h"
 
@@ -34,6 +35,9 @@
 #define HEADER_TABLE_OFFSET 48
 #define HEADER_TABLE_CLUSTERS 56
 
+/* Zeroes written at once to take space. */
+#define TAKE_LEN (UINT64_C (1) << 20)
+
 /* The file grows by at least this much at once, and at most by that. */
 #define MIN_GROWTH (UINT64_C (1) << 20)
 #define MAX_GROWTH (UINT64_C (1) << 26)
@@ -42,42 +46,6 @@ static uint64_t
 cluster_len (const struct qcow2_counts *c)
 {
   return UINT64_C (1) << c->cluster_bits;
-}
-
-/* ---- one count in a block's bytes, spec "Refcount block" */
-
-static uint64_t
-load_count (const uint8_t *bytes, uint64_t i, unsigned order)
-{
-  switch (order) {
-  case 0: return bytes[i / 8] >> (i % 8) & 1;
-  case 1: return bytes[i / 4] >> 2 * (i % 4) & 3;
-  case 2: return bytes[i / 2] >> 4 * (i % 2) & 15;
-  case 3: return bytes[i];
-  case 4: return load_be16 (bytes + 2 * i);
-  case 5: return load_be32 (bytes + 4 * i);
-  default: return load_be64 (bytes + 8 * i);
-  }
-}
-
-static void
-store_bits (uint8_t *byte, unsigned shift, unsigned mask, uint64_t v)
-{
-  *byte = (*byte & ~(mask << shift)) | v << shift;
-}
-
-void
-qcow2_count_store (uint8_t *bytes, uint64_t i, unsigned order, uint64_t v)
-{
-  switch (order) {
-  case 0: store_bits (&bytes[i / 8], i % 8, 1, v); break;
-  case 1: store_bits (&bytes[i / 4], 2 * (i % 4), 3, v); break;
-  case 2: store_bits (&bytes[i / 2], 4 * (i % 2), 15, v); break;
-  case 3: bytes[i] = v; break;
-  case 4: store_be16 (bytes + 2 * i, v); break;
-  case 5: store_be32 (bytes + 4 * i, v); break;
-  default: store_be64 (bytes + 8 * i, v); break;
-  }
 }
 
 /* ---- finding the page of a count */
@@ -123,7 +91,8 @@ qcow2_count_get (struct qcow2_counts *c, uint64_t cluster, uint64_t *count)
   page = get_page (c, cluster);
   if (page == NULL)
     return -1;
-  *count = load_count (page->bytes, cluster % counts_per_page (c), c->order);
+  *count = qcow2_count_load (page->bytes, cluster % counts_per_page (c),
+                             c->order);
   cache_put (c->img->cache, page);
   return 0;
 }
@@ -223,16 +192,6 @@ check_area (struct qcow2_counts *c, uint64_t first, uint64_t nr)
   return 0;
 }
 
-/* A new structure's pages; its space is in the cache only.  'get' fills
- * them.
- */
-static int
-create_page (struct qcow2_counts *c, uint64_t host, struct page **page)
-{
-  *page = cache_create (c->img->cache, host);
-  return *page ? 0 : -1;
-}
-
 /* Take back what was created of a structure that could not be completed, in
  * the change section that began it: no pass has seen it.
  */
@@ -256,9 +215,9 @@ create_block (struct qcow2_counts *c, uint64_t at, uint64_t nr_used)
 
   for (done = 0; done < cluster_len (c); done += page_len) {
     const uint64_t start = done / page_len * per_page;
-    struct page *page;
+    struct page *page = cache_create (c->img->cache, host + done);
 
-    if (create_page (c, host + done, &page) == -1)
+    if (page == NULL)
       return -1;
     for (i = start; i < MIN (nr_used, start + per_page); ++i)
       qcow2_count_store (page->bytes, i - start, c->order, 1);
@@ -276,6 +235,29 @@ note_used (struct qcow2_counts *c, uint64_t first, uint64_t nr)
   c->end = MAX (c->end, end);
 }
 
+int
+qcow2_take_space (struct qcow2_counts *c, uint64_t first, uint64_t nr)
+{
+  const uint64_t end = (first + nr) << c->cluster_bits;
+  const uint64_t step = MIN (nr << c->cluster_bits, TAKE_LEN);
+  CLEANUP_FREE uint8_t *zeroes = NULL;
+  uint64_t host = first << c->cluster_bits;
+
+  if (!c->img->source->can_grow)
+    return 0;
+  zeroes = calloc (1, step);
+  if (zeroes == NULL) {
+    report_error ("%s: no memory for a new table", c->img->name);
+    errno = ENOMEM;
+    return -1;
+  }
+  for (; host < end; host += step)
+    if (source_pwrite (c->img->source, zeroes, MIN (step, end - host),
+                       host) == -1)
+      return -1;
+  return 0;
+}
+
 /* Make the missing block of range 'i', which the table can name. */
 static int
 make_block (struct qcow2_counts *c, uint64_t i)
@@ -287,7 +269,7 @@ make_block (struct qcow2_counts *c, uint64_t i)
 
   if (at == 0)
     return damaged (c, "no refcount block counts the header", 0);
-  if (check_area (c, at, 1) == -1)
+  if (check_area (c, at, 1) == -1 || qcow2_take_space (c, at, 1) == -1)
     return -1;
   page = cache_get (c->img->cache, entry);
   if (page == NULL)
@@ -358,7 +340,7 @@ create_area (struct qcow2_counts *c, const struct area *area,
   const uint64_t table_host =
     (area->at + area->nr_blocks) << c->cluster_bits;
   const uint32_t page_len = cache_page_len (c->img->cache);
-  uint64_t i, host;
+  uint64_t i;
 
   for (i = 0; i < area->nr_blocks; ++i) {
     const uint64_t start = i * c->per_block;
@@ -369,11 +351,10 @@ create_area (struct qcow2_counts *c, const struct area *area,
       return -1;
   }
   for (i = 0; i < area->nr_entries; i += page_len / 8) {
-    struct page *page;
+    struct page *page = cache_create (c->img->cache, table_host + i * 8);
     uint64_t j;
 
-    host = table_host + i * 8;
-    if (create_page (c, host, &page) == -1)
+    if (page == NULL)
       return -1;
     for (j = 0; j < page_len / 8; ++j)
       store_entry_be64 (page->bytes + j * 8, table[i + j]);
@@ -422,7 +403,10 @@ grow_table (struct qcow2_counts *c)
   int r;
 
   if (plan_area (c, &area) == -1 ||
-      check_area (c, area.at, area.nr_blocks + area.nr_table_clusters) == -1)
+      check_area (c, area.at,
+                  area.nr_blocks + area.nr_table_clusters) == -1 ||
+      qcow2_take_space (c, area.at,
+                        area.nr_blocks + area.nr_table_clusters) == -1)
     return -1;
   table = calloc (area.nr_entries, sizeof *table);
   is_full = calloc (area.nr_entries, 1);
@@ -490,7 +474,7 @@ static uint64_t
 scan_page (const struct qcow2_counts *c, const uint8_t *bytes, uint64_t i,
            uint64_t end)
 {
-  while (i < end && load_count (bytes, i, c->order) != 0)
+  while (i < end && qcow2_count_load (bytes, i, c->order) != 0)
     i++;
   return i;
 }

@@ -79,10 +79,6 @@ qcow2_counts_open (struct image *img, unsigned cluster_bits, unsigned order,
                    uint64_t table_host, uint64_t table_clusters);
 extern void qcow2_counts_free (struct qcow2_counts *c);
 
-/* Set count number 'i' in the bytes of a block; see qcow2_counts.order. */
-extern void qcow2_count_store (uint8_t *bytes, uint64_t i, unsigned order,
-                               uint64_t count);
-
 /* The count of one cluster.  -1, reported, errno EIO or ENOMEM. */
 extern int qcow2_count_get (struct qcow2_counts *c, uint64_t cluster,
                             uint64_t *count);
@@ -99,6 +95,13 @@ extern int64_t qcow2_alloc (struct qcow2_counts *c, uint64_t wanted,
  */
 extern bool qcow2_alloc_reads_zero (struct qcow2_counts *c, uint64_t first,
                                     uint64_t nr);
+
+/* Have the host allocate the space of clusters that a table is to lie in,
+ * so that the pass which writes the table cannot run out of space: where a
+ * file is sparse, zeroes are written.  -1, reported, errno ENOSPC, EIO.
+ */
+extern int qcow2_take_space (struct qcow2_counts *c, uint64_t first,
+                             uint64_t nr);
 
 /* Give back what was allocated and never named.  Cannot fail: in the worst
  * case the clusters leak.

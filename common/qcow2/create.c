@@ -236,6 +236,8 @@ prepare_room (struct source *src, uint64_t len, uint64_t host,
 {
   const bool reads_zero = src->can_grow && host >= source_len (src);
 
+  if (len == 0)
+    return 0;
   if (src->can_grow && source_grow (src, host + len) == -1)
     return -1;
   switch (preallocation) {
@@ -291,6 +293,17 @@ make_blank (struct source *src)
   else if (source_pwrite (src, zeroes, sizeof zeroes, 0) == -1)
     return -1;
   return source_sync (src);
+}
+
+/* It could not be made: give the space back that it took. */
+static void
+make_empty (struct source *src)
+{
+  const int err = errno;
+
+  if (src->can_grow)
+    source_truncate (src, 0);
+  errno = err;
 }
 
 static int
@@ -365,12 +378,11 @@ qcow2_create (struct source *src, struct source *data,
   plan.reads_zero = src->can_grow; /* it is empty now */
   if (data && make_data_file (data, b.header.disk_len, preallocation) == -1)
     return -1;
-  if (b.data_len > 0) {
-    all.host = plan.data_host;
-    if (prepare_room (src, b.data_len, plan.data_host, preallocation) == -1)
-      return -1;
-  }
-  if (qcow2_build_write (&b, &plan) == -1)
+  all.host = data ? 0 : plan.data_host;
+  if (prepare_room (src, b.data_len, plan.data_host, preallocation) == -1 ||
+      qcow2_build_write (&b, &plan) == -1) {
+    make_empty (src);
     return -1;
+  }
   return qcow2_build_commit (&b, &plan);
 }

@@ -26,6 +26,7 @@
 #include "qcow2/qcow2.h"
 #include "qcow2/refcount.h"
 #include "qcow2/refuse.h"
+#include "qcow2/resize.h"
 #include "qcow2/snapshot.h"
 #include "qcow2/state.h"
 #include "qcow2/table.h"
@@ -311,6 +312,7 @@ const struct format qcow2_format = {
   .durable = qcow2_durable,
   .is_metadata = qcow2_is_metadata,
   .mark_damaged = qcow2_mark_damaged,
+  .resize = qcow2_resize,
   .finish = qcow2_finish,
   .close = qcow2_close,
 };

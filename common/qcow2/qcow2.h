@@ -8,7 +8,7 @@
 
 #include "image/format.h"
 
-/* So far read-only. */
+/* Reading, writing and changing the size; see format.h. */
 extern const struct format qcow2_format;
 
 #endif /* NDF_QCOW2_H */

@@ -25,6 +25,7 @@
 #include "include/byte-order.h"
 #include "include/checked.h"
 #include "include/cleanup.h"
+#include "qcow2/count.h"
 #include "qcow2/counts.h"
 #include "qcow2/refuse.h"
 #include "qcow2/repair.h"

@@ -124,6 +124,13 @@ own_table_promised (struct image *img, struct page *l1_page, uint8_t *bytes,
   if (qcow2_alloc (counts, 1, &cluster) == -1)
     return -1;
   qcow2_alloc_reads_zero (counts, cluster, 1);
+  if (qcow2_take_space (counts, cluster, 1) == -1) {
+    int err = errno;
+
+    qcow2_alloc_undo (counts, cluster, 1);
+    errno = err;
+    return -1;
+  }
   if (qcow2_guard_reserve (&counts->guard, 1) == -1) {
     qcow2_alloc_undo (counts, cluster, 1);
     return REFUSE (ENOMEM, "%s: no memory for a new L2 table", img->name);

@@ -12,6 +12,7 @@
 #include <nbdkit-plugin.h>
 
 #include "glue/glue.h"
+#include "options.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
@@ -38,6 +39,9 @@ static const struct glue_plugin about = {
   .name = "qcow2",
   .format = &qcow2_format,
   .formats = formats,
+  .parameters = qcow2_parameters,
+  .check_create = qcow2_options_check,
+  .create = qcow2_options_create,
   .dump = dump,
   .debug_chain = &qcow2_debug_chain,
   .debug_extents = &qcow2_debug_extents,
@@ -55,7 +59,7 @@ static struct nbdkit_plugin plugin = {
   .version = PACKAGE_VERSION,
   .description = "Serve disk images in QEMU's qcow2 format, with their "
     "backing files",
-  .config_help = GLUE_CONFIG_HELP,
+  .config_help = GLUE_CONFIG_HELP "\n" QCOW2_OPTIONS_HELP,
   .load = load,
   GLUE_CALLBACKS
 };
