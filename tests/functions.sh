@@ -267,9 +267,9 @@ fingerprint () {
 
 # _is_foreign_leak REPORT: is that a leak report, and no leak in it is ours?
 # nbdkit itself leaks a connection that is open when it ends, with what
-# hangs on that.  Frames of ours name a source file, or no module at all
-# (nbdkit has closed it, as it closes its own filters: hence an indirect
-# leak is ours only when we were the ones to allocate).
+# hangs on that.  Frames of ours name a source file, or no module at all:
+# nbdkit has closed it (but not its own filters: see early.c).  An indirect
+# leak is ours only when we were the ones to allocate.
 _is_foreign_leak () {
   awk '
     /ERROR: LeakSanitizer: detected memory leaks/ { leaks = 1; next }

@@ -96,7 +96,7 @@ survey_l2 (const struct survey *s, uint64_t host, uint64_t guest)
     return -1;
   for (i = 0; i < UINT64_C (1) << q->l2_bits; ++i) {
     const uint8_t *entry = bytes + (i << q->entry_bits);
-    struct cluster c;
+    struct cluster c = { .packed_len = 0 };
 
     cluster_decode (&q->rules, load_be64 (entry),
                     q->rules.is_extended ? load_be64 (entry + 8) : 0,
