@@ -12,7 +12,7 @@
 
 #include "report/report.h"
 
-static void
+static void __attribute__ ((format (printf, 1, 0)))
 drop (const char *fmt, va_list args)
 {
   int err = errno;

@@ -25,13 +25,13 @@ hear (const char *level, const char *fmt, va_list args)
   errno = EBADF;                /* a server may spoil it */
 }
 
-void
+void __attribute__ ((format (printf, 1, 0)))
 nbdkit_verror (const char *fmt, va_list args)
 {
   hear ("error", fmt, args);
 }
 
-void
+void __attribute__ ((format (printf, 1, 2)))
 nbdkit_error (const char *fmt, ...)
 {
   va_list args;
@@ -41,7 +41,7 @@ nbdkit_error (const char *fmt, ...)
   va_end (args);
 }
 
-void
+void __attribute__ ((format (printf, 1, 0)))
 nbdkit_vdebug (const char *fmt, va_list args)
 {
   hear ("debug", fmt, args);
