@@ -1,0 +1,106 @@
+# Common parts of the behaviour tests of writing through the qcow2 plugin.
+#
+# Source it after functions.sh and qcow2-lib.sh.
+#
+# LOAD_SEEDS="1 2 3 ..." runs other seeds than the test's own, LOAD_OPS
+# another number of requests: both to look for rare failures by hand.
+#
+# SPDX-License-Identifier: BSD-3-Clause
+
+# seeds DEFAULT...: print the seeds to use.
+seeds () {
+  echo ${LOAD_SEEDS:-$*}
+}
+
+# sound IMAGE: QEMU finds neither errors nor leaks.
+sound () {
+  qemu-img check -q -f qcow2 "$1" > check.log 2>&1 || {
+    head -20 check.log >&2
+    fail "$1: qemu-img check finds faults"
+  }
+}
+
+# sound_but_leaks IMAGE: QEMU finds no errors.
+sound_but_leaks () {
+  local status=0
+  qemu-img check -q -f qcow2 "$1" > check.log 2>&1 || status=$?
+  if [ $status -ne 0 ] && [ $status -ne 3 ]; then
+    head -20 check.log >&2
+    fail "$1: qemu-img check says $status"
+  fi
+}
+
+# to_raw IMAGE RAW [OPTIONS-OF-qemu-img-convert...]: what QEMU reads.
+to_raw () {
+  local image=$1 raw=$2
+  shift 2
+  rm -f "$raw"
+  qemu-img convert -q -f qcow2 "$@" -O raw "$image" "$raw"
+}
+
+# holds IMAGE MODEL: QEMU reads these bytes.  (It leaves out the end of
+# a disk that is not a multiple of 512.)
+holds () {
+  local size
+  to_raw "$1" qemu.raw
+  size=$(stat -c %s qemu.raw)
+  [ "$size" -eq $(($(stat -c %s "$2") / 512 * 512)) ] ||
+    fail "$1: QEMU sees $size bytes"
+  cmp -n "$size" qemu.raw "$2" >&2 || fail "$1: QEMU reads other bytes"
+  rm -f qemu.raw
+}
+
+# cluster_size IMAGE
+cluster_size () {
+  echo $((1 << $(be32 "$1" 20)))
+}
+
+# drive IMAGE MODEL [OPTION-OF-qcow2-load.py...]: random load on the image
+# until the server has ended in order.  Parameters for the plugin come from
+# the array plugin_args.
+plugin_args=()
+load_ops=600
+drive () {
+  local image=$1 model=$2
+  shift 2
+  rm -f load.sock
+  start_nbdkit -P load.pid -U load.sock qcow2 "$image" "${plugin_args[@]}"
+  "$PYTHON" "$srcdir/qcow2-load.py" --ops "${LOAD_OPS:-$load_ops}" \
+            --cluster "$(cluster_size "$image")" "$@" \
+            'nbd+unix:///?socket=load.sock' "$model" ||
+    fail "$image: load $*"
+  stop_nbdkit load.pid
+}
+
+# exercise IMAGE MODEL [OPTION-OF-qcow2-load.py...]: drive, then let QEMU
+# judge the image.
+exercise () {
+  drive "$@"
+  sound "$1"
+  holds "$1" "$2"
+}
+
+# fresh IMAGE SIZE [OPTION-OF-qemu-img-create...]: an image, and its model
+# in IMAGE's name with .model in place of .qcow2.
+fresh () {
+  create "$@"
+  to_raw "$1" "${1%.qcow2}.model"
+}
+
+# writing PYTHON-FILE IMAGE [PLUGIN-PARAMETER...]: run a program with the
+# handle 'h' on a server that is started and ended in order for it.
+writing () {
+  local program=$1 image=$2
+  shift 2
+  rm -f client.sock
+  start_nbdkit -P client.pid -U client.sock qcow2 "$image" "$@"
+  "$PYTHON" "$srcdir/qcow2-client.py" "$program" \
+            'nbd+unix:///?socket=client.sock' ||
+    fail "$image: $program fails"
+  stop_nbdkit client.pid
+}
+
+# program NAME: write a Python program from standard input.
+program () {
+  cat > "$1"
+}
