@@ -330,8 +330,10 @@ walk_entries (struct walk *w, const uint8_t *bytes, uint64_t place,
               uint64_t nr, uint64_t end, bool l2_copied)
 {
   const unsigned bits = w->q->entry_bits;
+  const uint64_t first = round_down (w->guest, w->q->cluster_len);
   uint64_t n;
 
+  nr = MIN (nr, div_round_up (end - first, w->q->cluster_len));
   while (nr > 0 && w->guest < end && !w->is_full) {
     n = count_zero_words (bytes, nr << (bits - 3)) >> (bits - 3);
     if (n > 0) {
