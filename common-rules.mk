@@ -17,6 +17,7 @@ COMMON_CPPFLAGS = \
 	$(NBDKIT_CFLAGS) \
 	$(ZLIB_CFLAGS) \
 	$(ZSTD_CFLAGS) \
+	$(NETTLE_CFLAGS) \
 	$(NULL)
 
 # For C programs that are NBD clients (tests, bench).
@@ -34,7 +35,7 @@ REPORT_NBDKIT = $(top_builddir)/common/report/libreport-nbdkit.la
 # The recording source of the crash and fault tests: before SOURCE_LIBS.
 RECORD_LIB = $(top_builddir)/common/source/librecord.la
 SOURCE_LIBS = $(top_builddir)/common/source/libsource.la
-CODEC_LIBS = $(ZLIB_LIBS) $(ZSTD_LIBS)
+CODEC_LIBS = $(ZLIB_LIBS) $(ZSTD_LIBS) $(NETTLE_LIBS)
 IMAGE_LIBS = \
 	$(top_builddir)/common/image/libimage.la \
 	$(SOURCE_LIBS) \
@@ -42,9 +43,10 @@ IMAGE_LIBS = \
 
 # One per driver: the driver alone, to be followed by $(IMAGE_LIBS).
 RAW_LIB = $(top_builddir)/common/raw/libraw.la
+QCOW_LIB = $(top_builddir)/common/qcow/libqcow.la
 QCOW2_LIB = $(top_builddir)/common/qcow2/libqcow2.la
 TOY_LIB = $(top_builddir)/common/toy/libtoy.la
-DRIVER_LIBS = $(QCOW2_LIB) $(RAW_LIB)
+DRIVER_LIBS = $(QCOW_LIB) $(QCOW2_LIB) $(RAW_LIB)
 
 CHAIN_LIBS = \
 	$(top_builddir)/common/chain/libchain.la \

@@ -67,8 +67,8 @@ violations () {
           file !~ /^common\/image\/codec[^\/]*\.[ch]$/ && ! is_test())
         bad ("compression is only for common/image/codec")
       if (name ~ /^(gnutls\/|gcrypt\.h|nettle\/|openssl\/)/ &&
-          file !~ /^common\/image\/cipher[^\/]*\.[ch]$/)
-        bad ("crypto is only for common/image/cipher")
+          file !~ /^common\/image\/(cipher|digest)[^\/]*\.[ch]$/)
+        bad ("crypto is only for common/image/cipher and digest")
       if (name ~ /^uuid\// && file !~ /^common\/vhdx\//)
         bad ("libuuid is only for common/vhdx")
     }

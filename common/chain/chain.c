@@ -259,13 +259,22 @@ choose_base_format (const struct chain *chain, size_t at, struct source *src)
   return format;
 }
 
+/* Layers below the top are never changed. */
+static enum image_fixup
+fixup_of (const struct chain *chain, size_t at)
+{
+  const enum image_fixup fixup = chain->settings->fixup;
+
+  return at > 0 && fixup == IMAGE_FIXUP_WRITE ? IMAGE_FIXUP_MEMORY : fixup;
+}
+
 static int
 parse_layer (struct chain *chain, size_t at, uint64_t cache_limit)
 {
   struct layer *layer = &chain->layers[at];
 
-  layer->image = image_open (layer->format, layer->source, layer->name,
-                             cache_limit);
+  layer->image = image_open_fixup (layer->format, layer->source, layer->name,
+                                   cache_limit, fixup_of (chain, at));
   if (layer->image == NULL)
     return -1;
   report_debug ("chain: open layer=%zu format=%s size=%" PRIu64 " file=%s",
@@ -421,7 +430,8 @@ share_cache (struct chain *chain)
     if (layer->image->cache == NULL || share == layer->image->cache_limit)
       continue;
     report_set_quiet (true);    /* all was told the first time */
-    img = image_open (layer->format, layer->source, layer->name, share);
+    img = image_open_fixup (layer->format, layer->source, layer->name, share,
+                            fixup_of (chain, i));
     report_set_quiet (false);
     if (img == NULL) {
       report_error ("%s: could not be read a second time", layer->name);
@@ -518,8 +528,8 @@ chain_reopen_top (struct chain *chain, bool same_len)
   if (source_file_refresh (layer->source) == -1 ||
       (layer->data && source_file_refresh (layer->data) == -1))
     return -1;
-  img = image_open (layer->format, layer->source, layer->name,
-                    cache_share (chain, 0));
+  img = image_open_fixup (layer->format, layer->source, layer->name,
+                          cache_share (chain, 0), fixup_of (chain, 0));
   if (img == NULL)
     return -1;
   if (!refers_to_same (old, img) || (same_len && old->len != img->len)) {

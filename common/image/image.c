@@ -46,11 +46,21 @@ struct image *
 image_open (const struct format *format, struct source *src,
             const char *name, uint64_t cache_limit)
 {
+  return image_open_fixup (format, src, name, cache_limit,
+                           IMAGE_FIXUP_MEMORY);
+}
+
+struct image *
+image_open_fixup (const struct format *format, struct source *src,
+                  const char *name, uint64_t cache_limit,
+                  enum image_fixup fixup)
+{
   struct image *img = image_new (format, src, name, cache_limit);
   int err;
 
   if (img == NULL)
     return NULL;
+  img->fixup = fixup;
   if (format->open (img) == -1) {
     err = errno;
     image_close (img);

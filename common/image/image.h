@@ -20,6 +20,15 @@
 #include "include/lock.h"
 #include "source/source.h"
 
+/* What to do with an image that other programs left in need of a change
+ * in place before it can be written (qcow version 1 as tapdisk wrote it).
+ */
+enum image_fixup {
+  IMAGE_FIXUP_MEMORY,           /* read it right; refuse to write */
+  IMAGE_FIXUP_OFF,              /* take it at its word */
+  IMAGE_FIXUP_WRITE,            /* change it when it is going to be written */
+};
+
 struct image {
   const struct format *format;
   char *name;                   /* the file's, for messages; owned */
@@ -42,7 +51,10 @@ struct image {
                                    part sentence: "it is marked corrupt" */
   void *state;                  /* the driver's */
 
-  uint64_t cache_limit;         /* bytes, before open */
+  /* Set before the driver's open. */
+  uint64_t cache_limit;         /* bytes */
+  enum image_fixup fixup;
+
   struct cache *cache;          /* of 'source'; NULL until the driver asks */
   struct packed *packed;        /* NULL until the driver asks */
 
@@ -63,6 +75,12 @@ struct image {
 extern struct image *image_open (const struct format *format,
                                  struct source *src, const char *name,
                                  uint64_t cache_limit);
+
+/* The same, for images that may need a change in place. */
+extern struct image *image_open_fixup (const struct format *format,
+                                       struct source *src, const char *name,
+                                       uint64_t cache_limit,
+                                       enum image_fixup fixup);
 
 /* Give it what it refers to; NULL for what it does not have.  Takes over
  * both.  -1, reported, when that does not fit what the image says; both

@@ -13,7 +13,7 @@
 
 #include "image/codec.h"
 #include "image/image.h"
-#include "qcow2/damage.h"
+#include "image/damage.h"
 #include "qcow2/entry.h"
 #include "qcow2/extension.h"
 #include "qcow2/header.h"

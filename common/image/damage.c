@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "qcow2/damage.h"
+#include "image/damage.h"
 #include "report/report.h"
 
 void

@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
-#ifndef NDF_QCOW2_DAMAGE_H
-#define NDF_QCOW2_DAMAGE_H
+#ifndef NDF_DAMAGE_H
+#define NDF_DAMAGE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,4 +31,4 @@ extern void damage_log_report (struct damage_log *log, const char *name,
                                uint64_t host, const char *fmt, ...)
   __attribute__ ((format (printf, 4, 5)));
 
-#endif /* NDF_QCOW2_DAMAGE_H */
+#endif /* NDF_DAMAGE_H */
