@@ -35,6 +35,9 @@ REPORT_NBDKIT = $(top_builddir)/common/report/libreport-nbdkit.la
 # The recording source of the crash and fault tests: before SOURCE_LIBS.
 RECORD_LIB = $(top_builddir)/common/source/librecord.la
 SOURCE_LIBS = $(top_builddir)/common/source/libsource.la
+
+# nbdkit's next layer as a source, for filters: before SOURCE_LIBS.
+NEXT_LIB = $(top_builddir)/common/source/libnext.la
 CODEC_LIBS = $(ZLIB_LIBS) $(ZSTD_LIBS) $(NETTLE_LIBS)
 IMAGE_LIBS = \
 	$(top_builddir)/common/image/libimage.la \

@@ -11,6 +11,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "glue/fixup-door.h"
 #include "glue/glue.h"
 #include "raw/raw.h"
 
@@ -25,9 +26,12 @@ static const struct glue_plugin about = {
   .name = "rawimage",
   .format = &raw_format,
   .formats = formats,
+  .has_data_files = true,
   .debug_chain = &rawimage_debug_chain,
   .debug_extents = &rawimage_debug_extents,
 };
+
+FIXUP_DOOR (fixup_door_ask_nothing);
 
 static void
 load (void)
@@ -38,7 +42,7 @@ load (void)
 static struct nbdkit_plugin plugin = {
   .name = "rawimage",
   .version = PACKAGE_VERSION,
-  .config_help = GLUE_CONFIG_HELP,
+  .config_help = GLUE_CONFIG_HELP "\n" GLUE_DATA_FILE_HELP,
   .load = load,
   GLUE_CALLBACKS
 };

@@ -221,39 +221,86 @@ check_no_loop (const struct chain *chain, size_t at)
   return 0;
 }
 
-/* The format of the base of layer 'at', which has been opened as 'src'. */
-static const struct format *
-choose_base_format (const struct chain *chain, size_t at, struct source *src)
+/* "raw, qcow2": what can be read. */
+static void
+list_formats (const struct chain *chain, char *text, size_t size)
 {
   const struct format *const *formats = chain->settings->formats;
-  const char *name = chain->layers[at].name;
-  const char *by_user = at == 0 ? chain->settings->backing_format : NULL;
-  const char *wanted = by_user;
+  size_t used = 0;
+
+  text[0] = '\0';
+  for (size_t i = 0; formats[i] && used < size; i++)
+    used += snprintf (text + used, size - used, "%s%s", i > 0 ? ", " : "",
+                      formats[i]->name);
+}
+
+/* Nobody said what the base of layer 'at' is, and it looks like 'found'. */
+static const struct format *
+refuse_probed (const struct chain *chain, size_t at, const char *base,
+               const char *found)
+{
+  const struct layer *layer = &chain->layers[at];
+  const char *advice = "record it (qemu-img rebase -u -F)";
+
+  if (at == 0)
+    advice = "say so with backing-format=";
+  else if (layer->format->cannot_record_backing_format)
+    advice = at == 1 && layer->was_probed
+      ? "name the format of the top image's own backing file with "
+        "backing-format="
+      : "convert the image to a format which can record that (qemu-img "
+        "convert)";
+  report_error ("%s: does not record the format of its backing file %s, "
+                "which looks like %s; a disk's content can imitate that: if "
+                "it is one, %s", layer->name, base, found, advice);
+  errno = EINVAL;
+  return NULL;
+}
+
+/* The format of the base of layer 'at', the file 'src', which nobody named.
+ * Images that cannot record it are taken at what they look like, but not
+ * below one for which that was done already.
+ */
+static const struct format *
+probe_base (const struct chain *chain, size_t at, struct source *src,
+            bool *was_probed)
+{
+  const struct format *const *formats = chain->settings->formats;
+  const struct layer *layer = &chain->layers[at];
+  const char *found = probe_source (formats, src);
   const struct format *format;
 
-  if (wanted == NULL)
-    wanted = chain->layers[at].image->backing_format;
-  if (wanted == NULL) {
-    wanted = probe_source (formats, src);
-    if (wanted && strcmp (wanted, "raw") != 0) {
-      report_error ("%s: does not record the format of its backing file %s, "
-                    "which looks like %s; a disk's content can imitate "
-                    "that: if it is one, %s", name, src->name, wanted,
-                    at == 0 ? "say so with backing-format="
-                    : "record it (qemu-img rebase -u -F)");
-      errno = EINVAL;
-      return NULL;
-    }
-  }
-  if (wanted == NULL)
+  if (found == NULL)
     return NULL;
-  format = probe_find (formats, wanted);
+  format = probe_find (formats, found);
+  if (strcmp (found, "raw") == 0)
+    return format;
+  if (format == NULL || layer->was_probed ||
+      !layer->format->cannot_record_backing_format)
+    return refuse_probed (chain, at, src->name, found);
+  *was_probed = true;
+  return format;
+}
+
+/* The format of the base of layer 'at', which has been opened as 'src'. */
+static const struct format *
+choose_base_format (const struct chain *chain, size_t at, struct source *src,
+                    bool *was_probed)
+{
+  const char *by_user = at == 0 ? chain->settings->backing_format : NULL;
+  const char *wanted = by_user ?: chain->layers[at].image->backing_format;
+  const struct format *format;
+  char known[128];
+
+  if (wanted == NULL)
+    return probe_base (chain, at, src, was_probed);
+  format = probe_find (chain->settings->formats, wanted);
   if (format == NULL) {
+    list_formats (chain, known, sizeof known);
     report_error ("%s: %s \"%s\" of its backing file %s is not known; "
-                  "what can be read is raw and %s", name,
+                  "what can be read is %s", chain->layers[at].name,
                   by_user ? "the format (backing-format=)"
-                  : "the recorded format", wanted, src->name,
-                  chain->settings->format->name);
+                  : "the recorded format", wanted, src->name, known);
     errno = ENOTSUP;
   }
   return format;
@@ -348,7 +395,8 @@ add_base (struct chain *chain, size_t at, struct reference *ref)
     errno = EINVAL;
     return -1;
   }
-  layer->format = choose_base_format (chain, at - 1, layer->source);
+  layer->format = choose_base_format (chain, at - 1, layer->source,
+                                      &layer->was_probed);
   return layer->format ? 0 : -1;
 }
 

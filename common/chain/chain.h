@@ -52,6 +52,7 @@ struct layer {
   char *path;                   /* absolute, as named; NULL: by descriptor */
   char *name;                   /* for messages */
   const struct format *format;
+  bool was_probed;              /* nobody said that it is of this format */
   struct source *source;        /* a reference of our own */
   struct source *data;          /* of a data file; NULL or our reference */
   struct image *image;          /* owned until connected, then by the image

@@ -2,7 +2,9 @@
  *
  * The content of a raw disk belongs to the guest that wrote it; one that
  * looks like an image may do so to make us open other files.  So a probe
- * never decides for a format: it only finds out whether "raw" is safe.
+ * only finds out whether "raw" is safe.  It decides for a format only
+ * where images cannot say what their base is, and never for two images of
+ * a chain in succession.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */

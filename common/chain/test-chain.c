@@ -6,6 +6,8 @@
  *   format=NAME
  *   data=NAME
  *
+ * A second format begins with MUTE and cannot record "format".
+ *
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
@@ -39,6 +41,13 @@ fake_probe (const uint8_t *head, size_t head_len, uint64_t len)
   return head_len >= 5 && memcmp (head, "FAKE\n", 5) == 0;
 }
 
+static bool
+mute_probe (const uint8_t *head, size_t head_len, uint64_t len)
+{
+  (void) len;
+  return head_len >= 5 && memcmp (head, "MUTE\n", 5) == 0;
+}
+
 /* The value of "key=" in the text, or NULL. */
 static char *
 value_of (const char *text, const char *key)
@@ -59,8 +68,9 @@ fake_open (struct image *img)
 
   if (source_pread (img->source, text, len, 0) == -1)
     return -1;
-  if (!fake_probe ((uint8_t *) text, len, len)) {
-    fprintf (stderr, "error: %s: does not begin with FAKE\n", img->name);
+  if (!img->format->probe ((uint8_t *) text, len, len)) {
+    fprintf (stderr, "error: %s: does not begin with %s\n", img->name,
+             img->format->cannot_record_backing_format ? "MUTE" : "FAKE");
     errno = EINVAL;
     return -1;
   }
@@ -96,8 +106,16 @@ static const struct format fake_format = {
   .lookup = fake_lookup,
 };
 
+static const struct format mute_format = {
+  .name = "mute",
+  .cannot_record_backing_format = true,
+  .probe = mute_probe,
+  .open = fake_open,
+  .lookup = fake_lookup,
+};
+
 static const struct format *const formats[] = {
-  &raw_format, &fake_format, NULL
+  &raw_format, &fake_format, &mute_format, NULL
 };
 
 /* ---- files */
@@ -307,6 +325,61 @@ test_formats (void)
   put ("top", "FAKE\nbacking=base\nformat=vmdk\n");
   set.backing_format = NULL;
   expect_refused (&set, ENOTSUP, "\"vmdk\"");
+  expect_said ("what can be read is raw, fake, mute");
+}
+
+/* Where the format has no place for it the base is what it looks like, but
+ * below a base that was found out in that way everything must be said.
+ */
+static void
+test_mute_formats (void)
+{
+  struct chain_settings set = settings_for ("top");
+
+  set.format = &mute_format;
+  put ("top", "MUTE\nbacking=m1\n");
+  put ("m1", "just data");
+  assert (first_byte (&set) == 'j');
+  put ("m1", "KDMV");
+  expect_refused (&set, EINVAL, "looks like vmdk");
+  set.backing_format = "raw";
+  assert (first_byte (&set) == 'K');
+  set.backing_format = NULL;
+
+  put ("m1", "FAKE\nbacking=m2\nformat=mute\n");
+  put ("m2", "MUTE\nbacking=m3\n");
+  put ("m3", "FAKE\nbacking=m4\n");
+  put ("m4", "raw");
+  /* m1 and m3 were found out, but m2 was said. */
+  assert (depth_of (&set) == 5);
+  put ("m4", "FAKE\n");
+  expect_refused (&set, EINVAL, "m3: does not record");
+  expect_said ("qemu-img rebase");
+
+  put ("m1", "MUTE\nbacking=m2\n");
+  put ("m2", "raw");
+  assert (depth_of (&set) == 3);
+  put ("m2", "MUTE\n");
+  expect_refused (&set, EINVAL, "m1: does not record");
+  expect_said ("looks like mute");
+  expect_said ("top image's own backing file with backing-format=");
+  set.backing_format = "mute";
+  assert (depth_of (&set) == 3);
+
+  put ("m2", "MUTE\nbacking=m3\n");
+  put ("m3", "MUTE\n");
+  expect_refused (&set, EINVAL, "m2: does not record");
+  expect_said ("convert the image");
+
+  /* Raw on the user's word. */
+  set.backing_format = "raw";
+  assert (first_byte (&set) == 'M');
+
+  /* Found out at first: then its base must be raw or said. */
+  set.backing_format = NULL;
+  put ("m1", "FAKE\nbacking=m2\n");
+  expect_refused (&set, EINVAL, "m1: does not record");
+  expect_said ("qemu-img rebase");
 }
 
 static void
@@ -500,6 +573,7 @@ main (void)
   test_simple ();
   test_user ();
   test_formats ();
+  test_mute_formats ();
   test_loops ();
   test_depth ();
   test_needs ();

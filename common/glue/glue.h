@@ -27,6 +27,7 @@
 #include <nbdkit-plugin.h>
 
 #include "image/format.h"
+#include "image/image.h"
 #include "source/source.h"
 
 /* A parameter of one plugin only.  'set' reports what is wrong, as
@@ -55,6 +56,7 @@ struct glue_plugin {
   const struct format *format;  /* of the top image */
   const struct format *const *formats; /* for backing files; NULL ends it */
   const struct glue_parameter *parameters; /* a NULL key ends it; or NULL */
+  bool has_data_files;          /* data-file= makes sense */
 
   /* Make an image; and find out, from what was said alone ('src' and
    * 'data' are not set yet), whether that is possible.  0; -1, reported.
@@ -68,6 +70,12 @@ struct glue_plugin {
   const int *debug_extents;
 };
 
+/* What is wanted of images that need a change in place before they can be
+ * written; before .config_complete only.  'who' asks, for messages, as
+ * "fixup=write".  -1, reported: somebody asked for something else before.
+ */
+extern int glue_set_fixup (enum image_fixup fixup, const char *who);
+
 /* First of all calls. */
 extern void glue_load (const struct glue_plugin *about);
 
@@ -77,7 +85,6 @@ extern void glue_load (const struct glue_plugin *about);
   "fd=<N>                The image, as an inherited file descriptor.\n" \
   "backing=auto|none|<FILENAME>  What to use as the backing file.\n"    \
   "backing-format=<FORMAT>  Format of the backing file.\n"              \
-  "data-file=<FILENAME>  The external data file.\n"                     \
   "allow-path=<PATH>     Let images refer to this (repeatable).\n"      \
   "cache-size=<SIZE>     Memory for metadata, default 128M.\n"          \
   "lock=auto|on|off      Lock files against other programs.\n"          \
@@ -87,6 +94,10 @@ extern void glue_load (const struct glue_plugin *about);
   "overwrite=<BOOL>      Make it even where something is there.\n"        \
   "resize=<SIZE>         Change the size of the disk first.\n"            \
   "shrink=<BOOL>         Allow it to become smaller."
+
+/* The same for plugins with has_data_files. */
+#define GLUE_DATA_FILE_HELP                                             \
+  "data-file=<FILENAME>  The external data file."
 
 extern void glue_unload (void);
 extern int glue_config (const char *key, const char *value);

@@ -261,8 +261,8 @@ check_settings (const struct glue_plugin *about,
   }
   if (settings->backing_path && settings->backing_format == NULL) {
     report_error ("create=true: you must supply the backing-format= "
-                  "parameter with backing=, so that the image records it "
-                  "and nobody has to guess");
+                  "parameter with backing=, so that nobody has to guess "
+                  "what the backing file is");
     return refuse (EINVAL);
   }
   if (settings->backing_path == NULL && settings->backing_format) {

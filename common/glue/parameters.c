@@ -35,6 +35,8 @@ static struct {
   enum source_lock_mode lock;
   bool force_share;
   int64_t cache_size;
+  enum image_fixup fixup;
+  const char *fixup_by;         /* who asked for it; NULL: nobody */
   struct orders orders;
 } given = {
   .fd = -1,
@@ -161,6 +163,18 @@ set_force_share (const char *key, const char *value)
   return set_bool (&given.force_share, value);
 }
 
+int
+glue_set_fixup (enum image_fixup fixup, const char *who)
+{
+  if (given.fixup_by && given.fixup != fixup) {
+    nbdkit_error ("%s and %s exclude each other", given.fixup_by, who);
+    return -1;
+  }
+  given.fixup = fixup;
+  given.fixup_by = who;
+  return 0;
+}
+
 static int
 set_create (const char *key, const char *value)
 {
@@ -249,6 +263,8 @@ parameters_set (const struct glue_plugin *about, const char *key,
   for (size_t i = 0; i < NR_COMMON; i++) {
     if (strcmp (key, common_parameters[i].key) != 0)
       continue;
+    if (common_parameters[i].set == set_data_file && !about->has_data_files)
+      continue;
     if (was_given[i] && i < NR_COMMON - 1)
       return refuse_twice (key);
     was_given[i] = true;
@@ -335,6 +351,7 @@ parameters_complete (const struct glue_plugin *about,
     .lock = given.lock,
     .force_share = given.force_share,
     .cache_size = (uint64_t) given.cache_size,
+    .fixup = given.fixup,
     .trace = about->debug_chain && *about->debug_chain,
   };
   return 0;

@@ -38,6 +38,10 @@
 /* Raw deflate, no header; the largest window. */
 #define DEFLATE_WINDOW_BITS (-15)
 
+/* What qcow and qcow2 writers use. */
+#define ENCODE_WINDOW_BITS (-12)
+#define ENCODE_MEMORY_LEVEL 9
+
 struct decoder {
   struct decoder *prev, *next;  /* guarded by decoders.lock */
   bool has_inflate;
@@ -319,4 +323,22 @@ codec_decode (enum codec codec, const void *in, size_t in_len,
   }
   errno = ENOTSUP;
   return -1;
+}
+
+ssize_t
+codec_encode_deflate (const void *in, size_t in_len, void *out, size_t max)
+{
+  z_stream z = { .next_in = (void *) in, .avail_in = in_len,
+                 .next_out = out, .avail_out = max };
+  int r;
+
+  if (in_len > UINT_MAX || max > UINT_MAX ||
+      deflateInit2 (&z, Z_BEST_COMPRESSION, Z_DEFLATED, ENCODE_WINDOW_BITS,
+                    ENCODE_MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+    errno = ENOMEM;
+    return -1;
+  }
+  r = deflate (&z, Z_FINISH);
+  deflateEnd (&z);
+  return r == Z_STREAM_END ? (ssize_t) (max - z.avail_out) : 0;
 }

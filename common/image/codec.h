@@ -1,4 +1,4 @@
-/* Decoding of compressed units.  The only file that knows zlib and zstd.
+/* Compressed units.  The only file that knows zlib and zstd.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 enum codec {
   CODEC_DEFLATE,                /* raw deflate, RFC 1951; window 32 KiB */
@@ -28,5 +29,12 @@ extern const char *codec_name (enum codec codec);
  */
 extern int codec_decode (enum codec codec, const void *in, size_t in_len,
                          void *out, size_t out_len);
+
+/* Encode in[0..in_len-1] as raw deflate with a window of 4 KiB, as qcow
+ * has it.  Returns the length; 0 when that would be more than 'max'; -1
+ * with errno ENOMEM, unreported.  Threads: any.
+ */
+extern ssize_t codec_encode_deflate (const void *in, size_t in_len,
+                                     void *out, size_t max);
 
 #endif /* NDF_CODEC_H */

@@ -57,6 +57,11 @@ enum unmap_wish {
 struct format {
   const char *name;             /* "qcow2": as users write it */
 
+  /* Its images have no place for img->backing_format, so that their base
+   * may be what it looks like (see chain/probe.h for why others may not).
+   */
+  bool cannot_record_backing_format;
+
   /* Could bytes head[0..head_len-1] of a source of 'len' bytes begin an
    * image of this format?  NULL for raw, which is never probed for.
    */

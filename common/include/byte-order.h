@@ -35,6 +35,9 @@
 DEFINE_BYTE_ORDER (16, be16, be16toh, htobe16)
 DEFINE_BYTE_ORDER (32, be32, be32toh, htobe32)
 DEFINE_BYTE_ORDER (64, be64, be64toh, htobe64)
+DEFINE_BYTE_ORDER (16, le16, le16toh, htole16)
+DEFINE_BYTE_ORDER (32, le32, le32toh, htole32)
+DEFINE_BYTE_ORDER (64, le64, le64toh, htole64)
 
 /* One 8-byte table entry in a page that others read without a lock.
  * 'p' is 8-aligned.  Release and acquire: what was written before an entry

@@ -33,7 +33,10 @@
 
 /* Where fields lie, for those that are changed one by one. */
 #define QCOW_AT_BACKING_HOST 8
+#define QCOW_AT_BACKING_LEN 16
 #define QCOW_AT_LEN 24
+#define QCOW_AT_CLUSTER_BITS 32
+#define QCOW_AT_L2_BITS 33
 #define QCOW_AT_L1_HOST 40
 #define QCOW_AT_XEN_MAGIC 48
 #define QCOW_AT_CKSUM 52

@@ -58,17 +58,31 @@ struct qcow_verdict {
   bool cksum_is_reversed;       /* digest bytes as a little endian host
                                    stores them */
 
-  /* With Xen's header only, and only where the table on disk is not all
-   * big endian: what the entries mean, header->nr_l1 of them, in the order
-   * of the host; QCOW_L1_DAMAGED for the damaged.  NULL: read the table.
+  /* With Xen's header only, and only where something in the table on disk
+   * is little endian or damaged: what the entries mean, header->nr_l1 of
+   * them, in the order of the host; QCOW_L1_DAMAGED for the damaged.  NULL:
+   * read the table.
    */
   uint64_t *table;
 };
 
+/* What eight bytes of the table are by themselves. */
+enum qcow_class {
+  QCOW_CLASS_EMPTY,             /* zero */
+  QCOW_CLASS_EITHER,            /* sound, and reads the same both ways */
+  QCOW_CLASS_BIG,               /* plausible only so */
+  QCOW_CLASS_LITTLE,
+  QCOW_CLASS_AMBIGUOUS,         /* plausible in both orders */
+  QCOW_CLASS_DAMAGED,           /* in neither */
+};
+
 /* Judge the table of the image in 'src', whose header was checked.  Entries
  * are told of when they are damaged: some by index, then how many.  Memory
- * is bounded (8 bytes for each of QCOW_MAX_JUDGED entries), tables beyond
- * the end of the file and holes cost nothing.
+ * is bounded (8 bytes for each of QCOW_MAX_JUDGED entries, and 4 MiB); holes
+ * and tables beyond the end of the file cost nothing.
+ *
+ * Without Xen's header an entry needs no more than to lie on a sector, as
+ * in QEMU; v->nr_damaged counts what does not, but there is no table.
  *
  * 0, with *v filled in; -1, reported: errno EIO, ENOMEM, ENOTSUP (too
  * large), EINVAL (no extended header, but a little endian table).
@@ -76,6 +90,7 @@ struct qcow_verdict {
 extern int qcow_judge (struct source *src, const char *name,
                        const struct qcow_header *h, struct qcow_verdict *v);
 
+/* Also of a verdict that was never filled in but zeroed. */
 extern void qcow_verdict_free (struct qcow_verdict *v);
 
 /* Could 'v' name an L2 table in a file of 'file_len' bytes: a multiple of
@@ -84,6 +99,11 @@ extern void qcow_verdict_free (struct qcow_verdict *v);
  */
 extern bool qcow_entry_is_plausible (const struct qcow_header *h,
                                      uint64_t file_len, uint64_t v);
+
+/* Class of the entry that is 'as_big' when it is read as big endian. */
+extern enum qcow_class qcow_entry_classify (const struct qcow_header *h,
+                                            uint64_t file_len,
+                                            uint64_t as_big);
 
 /* The stored word for a table: MD5 of its nr * 8 bytes, its first four
  * bytes as a big endian number, or as a little endian one if 'reversed'.

@@ -11,8 +11,10 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "glue/fixup-door.h"
 #include "glue/glue.h"
 #include "options.h"
+#include "qcow/qcow.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
@@ -32,7 +34,7 @@ dump (void)
 }
 
 static const struct format *const formats[] = {
-  &raw_format, &qcow2_format, NULL
+  &raw_format, &qcow2_format, &qcow_format, NULL
 };
 
 static const struct glue_plugin about = {
@@ -40,12 +42,15 @@ static const struct glue_plugin about = {
   .format = &qcow2_format,
   .formats = formats,
   .parameters = qcow2_parameters,
+  .has_data_files = true,
   .check_create = qcow2_options_check,
   .create = qcow2_options_create,
   .dump = dump,
   .debug_chain = &qcow2_debug_chain,
   .debug_extents = &qcow2_debug_extents,
 };
+
+FIXUP_DOOR (fixup_door_ask_nothing);
 
 static void
 load (void)
@@ -59,7 +64,8 @@ static struct nbdkit_plugin plugin = {
   .version = PACKAGE_VERSION,
   .description = "Serve disk images in QEMU's qcow2 format, with their "
     "backing files",
-  .config_help = GLUE_CONFIG_HELP "\n" QCOW2_OPTIONS_HELP,
+  .config_help = GLUE_CONFIG_HELP "\n" GLUE_DATA_FILE_HELP "\n"
+    QCOW2_OPTIONS_HELP,
   .load = load,
   GLUE_CALLBACKS
 };

@@ -26,6 +26,15 @@ struct shape {
   uint64_t len;                 /* of the disk, bytes */
 };
 
+#define SHAPE(...) &(const struct shape) { __VA_ARGS__ }
+
+/* What a form may ask for beyond its shape; added in this order. */
+enum extras {
+  EXTRA_SNAPSHOT = 1,           /* "one", of all that is there */
+  EXTRA_AUTOCLEAR = 2,          /* unknown bits of it are set */
+  EXTRA_DIRTY = 4,              /* left so by a lazy writer */
+};
+
 /* An empty image, in a new memory source that can grow. */
 extern struct source *build_image (const struct shape *shape);
 

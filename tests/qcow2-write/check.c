@@ -300,7 +300,7 @@ bitmaps (struct check *c, const uint8_t *cluster0)
   const uint64_t end = backing != 0 ? backing : c->cluster_len;
   uint64_t at = load_be32 (cluster0 + 100);
 
-  if (c->version < 3 || !(c->report->autoclear & 1))
+  if (!c->report->gives_up)
     return;
   while (at + 8 <= end && load_be32 (cluster0 + at) != 0) {
     const uint32_t len = load_be32 (cluster0 + at + 4);
@@ -478,7 +478,7 @@ read_header (struct check *c, const uint8_t *h)
   c->snapshots_host = load_be64 (h + 64);
   if (c->version >= 3) {
     c->incompatible = load_be64 (h + 72);
-    c->report->autoclear = load_be64 (h + 88);
+    c->report->gives_up = load_be64 (h + 88) & 1; /* bitmaps */
     c->order = load_be32 (h + 96);
     if (load_be32 (h + 100) < 104 || load_be32 (h + 100) > c->cluster_len)
       return false;
@@ -547,7 +547,6 @@ check_image (struct source *src, bool strict, FILE *fp,
   report->is_image = begin (&c, src);
   if (!report->is_image)
     return;
-  report->nr_clusters = c.nr;
   refer_all (&c);
   refcount_structures (&c);
   counts = load_counts (&c);

@@ -14,17 +14,7 @@
 #include <stdio.h>
 
 #include "source/source.h"
-
-struct report {
-  bool is_image;                /* the rest means something */
-  bool is_dirty;                /* its counts need not be right */
-  uint64_t autoclear;
-  uint64_t nr_clusters;         /* of the file, the last may be short */
-  uint64_t nr_errors;
-  uint64_t nr_leaks;            /* clusters counted more than used... */
-  uint64_t nr_beyond;           /* ...and such behind the end of the file,
-                                   which QEMU does not look at */
-};
+#include "bed.h"
 
 /* Look through everything.  An error is what can lose data: a count lower
  * than the number of references, COPIED in the active tables where the

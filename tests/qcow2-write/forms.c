@@ -6,10 +6,11 @@
 #include <config.h>
 
 #include "bed.h"
+#include "build.h"
 
 /* 64 KiB clusters and counts of 16 bits, as most images have. */
-#define COMMON(len) { 3, 16, 4, 0, (len) }
-#define FEATURES(f, bits, len) { 3, (bits), 4, (f), (len) }
+#define COMMON(len) SHAPE (3, 16, 4, 0, (len))
+#define FEATURES(f, bits, len) SHAPE (3, (bits), 4, (f), (len))
 
 #define CREATE "set -e; rm -f image data; qemu-img create -q -f qcow2 "
 #define IO "qemu-io -f qcow2 -t writeback "
@@ -20,10 +21,10 @@ const struct form bed_forms[] = {
 
   { .name = "empty", .shape = COMMON (MIB) },
   { .name = "full", .shape = COMMON (512 * KIB), .populated = 512 * KIB },
-  { .name = "version 2", .shape = { 2, 12, 4, 0, 256 * KIB },
+  { .name = "version 2", .shape = SHAPE (2, 12, 4, 0, 256 * KIB),
     .populated = 128 * KIB },
   { .name = "version 2, base",
-    .shape = { 2, 12, 4, SHAPE_BACKING, 256 * KIB },
+    .shape = SHAPE (2, 12, 4, SHAPE_BACKING, 256 * KIB),
     .backing_len = 200 * KIB, .populated = 64 * KIB },
   { .name = "small cache", .shape = FEATURES (0, 12, 256 * KIB),
     .populated = 128 * KIB, .cache_limit = 1 },
@@ -33,27 +34,27 @@ const struct form bed_forms[] = {
     .populated = MIB / 2 },
   { .name = "extended, base",
     .shape = FEATURES (SHAPE_EXTENDED | SHAPE_BACKING, 14, 256 * KIB + 1536),
-    .backing_len = 200 * KIB, .populated = 64 * KIB, .has_snapshot = true },
+    .backing_len = 200 * KIB, .populated = 64 * KIB, .extras = EXTRA_SNAPSHOT },
   { .name = "snapshot", .shape = FEATURES (0, 12, 256 * KIB),
-    .populated = 192 * KIB, .has_snapshot = true },
+    .populated = 192 * KIB, .extras = EXTRA_SNAPSHOT },
 
   /* Small clusters: many tables, blocks that fill up. */
-  { .name = "width 1", .shape = { 3, 9, 0, 0, 192 * KIB },
+  { .name = "width 1", .shape = SHAPE (3, 9, 0, 0, 192 * KIB),
     .populated = 64 * KIB, .max_request = 20 * KIB },
-  { .name = "width 2", .shape = { 3, 9, 1, 0, 192 * KIB },
+  { .name = "width 2", .shape = SHAPE (3, 9, 1, 0, 192 * KIB),
     .populated = 64 * KIB, .max_request = 20 * KIB },
-  { .name = "width 4", .shape = { 3, 9, 2, 0, 192 * KIB },
-    .populated = 64 * KIB, .has_snapshot = true, .max_request = 20 * KIB },
-  { .name = "width 8", .shape = { 3, 9, 3, 0, 192 * KIB },
+  { .name = "width 4", .shape = SHAPE (3, 9, 2, 0, 192 * KIB),
+    .populated = 64 * KIB, .extras = EXTRA_SNAPSHOT, .max_request = 20 * KIB },
+  { .name = "width 8", .shape = SHAPE (3, 9, 3, 0, 192 * KIB),
     .populated = 64 * KIB, .max_request = 20 * KIB },
-  { .name = "width 16", .shape = { 3, 9, 4, 0, 192 * KIB },
-    .populated = 64 * KIB, .has_snapshot = true, .max_request = 20 * KIB },
-  { .name = "width 32", .shape = { 3, 9, 5, 0, 192 * KIB },
+  { .name = "width 16", .shape = SHAPE (3, 9, 4, 0, 192 * KIB),
+    .populated = 64 * KIB, .extras = EXTRA_SNAPSHOT, .max_request = 20 * KIB },
+  { .name = "width 32", .shape = SHAPE (3, 9, 5, 0, 192 * KIB),
     .populated = 64 * KIB, .max_request = 20 * KIB },
   /* One cluster of table names 64 blocks of 64 clusters: 2 MiB, and it is
    * nearly full.
    */
-  { .name = "table growth", .shape = { 3, 9, 6, 0, 3 * MIB },
+  { .name = "table growth", .shape = SHAPE (3, 9, 6, 0, 3 * MIB),
     .populated = 2624 * KIB, .max_request = 100 * KIB },
 
   { .name = "data file", .shape = FEATURES (SHAPE_DATA_FILE, 14, 512 * KIB),
@@ -64,15 +65,15 @@ const struct form bed_forms[] = {
     .shape = FEATURES (SHAPE_DATA_FILE | SHAPE_RAW_DATA, 14, 512 * KIB),
     .has_data = true, .populated = 128 * KIB },
   { .name = "autoclear", .shape = FEATURES (0, 14, 256 * KIB),
-    .populated = 128 * KIB, .has_autoclear = true },
+    .populated = 128 * KIB, .extras = EXTRA_AUTOCLEAR },
   { .name = "dirty", .shape = FEATURES (0, 12, 256 * KIB),
-    .populated = 128 * KIB, .is_dirty = true },
-  { .name = "dirty, snapshot", .shape = { 3, 9, 3, 0, 192 * KIB },
-    .populated = 64 * KIB, .has_snapshot = true, .is_dirty = true,
+    .populated = 128 * KIB, .extras = EXTRA_DIRTY },
+  { .name = "dirty, snapshot", .shape = SHAPE (3, 9, 3, 0, 192 * KIB),
+    .populated = 64 * KIB, .extras = EXTRA_SNAPSHOT | EXTRA_DIRTY,
     .max_request = 20 * KIB },
   { .name = "fixed", .shape = FEATURES (0, 12, 512 * KIB),
     .populated = 128 * KIB, .room = 192 * KIB },
-  { .name = "fixed, small clusters", .shape = { 3, 9, 6, 0, 192 * KIB },
+  { .name = "fixed, small clusters", .shape = SHAPE (3, 9, 6, 0, 192 * KIB),
     .populated = 64 * KIB, .room = 64 * KIB + 100, .max_request = 20 * KIB },
 
   /* What qemu-img makes. */

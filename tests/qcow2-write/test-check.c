@@ -17,6 +17,7 @@
 #include "source/memory.h"
 #include "check.h"
 #include "bed.h"
+#include "chance.h"
 
 #define HOST_BITS UINT64_C (0x00fffffffffffe00)
 
@@ -120,7 +121,7 @@ verdict (const struct image_file *f)
   struct report report;
 
   CHECK (src != NULL);
-  check_image (src, false, getenv ("QCOW2_WRITE_VERBOSE") ? stderr : NULL,
+  check_image (src, false, getenv ("WRITE_VERBOSE") ? stderr : NULL,
                &report);
   if (!report.is_image)
     return 1;

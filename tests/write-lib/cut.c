@@ -1,4 +1,4 @@
-/* A qcow2 image on recorded sources, whose power may be cut.
+/* An image on recorded sources, whose power may be cut.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -11,16 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "include/byte-order.h"
 #include "include/checked.h"
 #include "include/cleanup.h"
 #include "include/lock.h"
 #include "include/testing.h"
-#include "source/memory.h"
-#include "check.h"
 #include "cut.h"
-
-#define KEPT_AUTOCLEAR UINT64_C (2) /* the data file is raw */
 
 /* ---- what may be leaked */
 
@@ -36,8 +31,7 @@ struct work {
   size_t nr, room;
   uint64_t cluster_len;
   uint64_t first_leaks;
-  uint64_t overhead;            /* clusters that growth of the refcounts may
-                                   take once, and tables once each flush */
+  uint64_t overhead;            /* clusters, whatever is asked for */
 };
 
 static size_t
@@ -108,30 +102,6 @@ allowed_leaks (struct work *w, size_t position)
 
 /* ---- the image at first */
 
-/* Bitmaps count as leaked once the image has been written to. */
-static void
-measure_image (struct crash *c)
-{
-  CLEANUP_FREE uint8_t *bytes = bed_bytes (c->bed.src);
-  CLEANUP_SOURCE struct source *copy = NULL;
-  const uint64_t len = source_len (c->bed.src);
-  struct report report;
-
-  c->work->cluster_len = UINT64_C (1) << load_be32 (bytes + 20);
-  if (load_be32 (bytes + 4) >= 3)
-    store_be64 (bytes + 88, 0);
-  copy = source_memory_copy ("copy", bytes, len, len);
-  CHECK (copy != NULL);
-  check_image (copy, false, NULL, &report);
-  CHECK (report.is_image);
-  CHECK (report.is_dirty || report.nr_errors == 0);
-  /* Counts of a dirty image are made anew, but the old ones' blocks are
-   * free then.
-   */
-  c->work->first_leaks = report.is_dirty ? 0 : report.nr_leaks;
-  c->work->overhead = 24;
-}
-
 static struct source *
 record_source (struct crash *c, const char *name, struct source *src)
 {
@@ -152,7 +122,8 @@ crash_begin (struct crash *c, const struct form *form)
   CHECK (c->work != NULL);
   lock_init (&c->work->lock);
   bed_make (&c->bed, form);
-  measure_image (c);
+  c->work->cluster_len = kind.cluster_len (&c->bed);
+  kind.measure_leaks (&c->bed, &c->work->first_leaks, &c->work->overhead);
   c->record = record_new ();
   CHECK (c->record != NULL);
   c->bed.src = record_source (c, "image", c->bed.src);
@@ -377,9 +348,9 @@ complain (const struct crash_cut *cut, const char *fmt, ...)
 /* Is each sector of the opened image what it may be? */
 static bool
 check_content (struct crash *c, struct bed *after,
-               const struct report *report, const struct crash_cut *cut,
-               const uint8_t *buf)
+               const struct crash_cut *cut, const uint8_t *buf)
 {
+  FILE *fp = cut->loud ? stderr : NULL;
   uint64_t bad;
 
   if (!history_allows (c->history, buf, after->len, 0, cut->position, &bad))
@@ -390,10 +361,17 @@ check_content (struct crash *c, struct bed *after,
     return complain (cut, "foreign or lost data at guest offset %" PRIu64
                      ", beginning with %02x", bad, buf[bad]);
   }
-  if ((report->autoclear & ~KEPT_AUTOCLEAR) &&
-      !history_is_first (c->history, buf, after->len, 0))
-    return complain (cut, "changed, but the autoclear bits are set");
+  if (!kind.may_become (after, history_is_first (c->history, buf,
+                                                 after->len, 0), fp))
+    return complain (cut, "the image must not become what it is");
   return true;
+}
+
+static uint64_t
+all_leaks (const struct report *report)
+{
+  return kind.counts_leaks && !report->is_dirty
+    ? report->nr_leaks + report->nr_beyond : 0;
 }
 
 static bool
@@ -402,13 +380,13 @@ check_structure (struct crash *c, struct bed *after, struct report *report,
 {
   const uint64_t allowed = allowed_leaks (c->work, cut->position);
 
-  check_image (after->src, true, cut->loud ? stderr : NULL, report);
+  kind.check (after, cut->loud ? stderr : NULL, report);
   if (!report->is_image || report->nr_errors > 0)
     return complain (cut, "%" PRIu64 " errors in the metadata",
                      report->nr_errors);
-  if (!report->is_dirty && report->nr_leaks + report->nr_beyond > allowed)
+  if (all_leaks (report) > allowed)
     return complain (cut, "%" PRIu64 " leaks, at most %" PRIu64 " can be",
-                     report->nr_leaks + report->nr_beyond, allowed);
+                     all_leaks (report), allowed);
   return true;
 }
 
@@ -425,65 +403,87 @@ read_disk (struct bed *bed)
   return NULL;
 }
 
-/* Does qemu-img find the same? */
+/* Do others find the same? */
 static bool
-check_by_qemu (struct bed *after, const struct report *report,
-               const struct crash_cut *cut, const uint8_t *buf)
+check_by_others (struct bed *after, const struct report *report,
+                 const struct crash_cut *cut, const uint8_t *buf)
 {
-  CLEANUP_FREE uint8_t *other = NULL;
+  const bool ask_qemu = cut->ask_qemu && bed_has_qemu ();
+  FILE *fp = cut->loud ? stderr : NULL;
   int status;
 
   if (report->is_dirty)         /* it would be repaired first */
     return true;
-  bed_export (after);
-  status = bed_qemu_check ();
-  if (status != 0 && status != 3) {
-    if (cut->loud)
-      bed_run ("head -20 said >&2");
-    return complain (cut, "qemu-img check says %d", status);
+  if (ask_qemu && kind.can_qemu_check) {
+    bed_export (after);
+    status = bed_qemu_check ();
+    if (status != 0 && status != 3) {
+      if (cut->loud)
+        bed_run ("head -20 said >&2");
+      return complain (cut, "qemu-img check says %d", status);
+    }
+    /* What it calls leaks, we do. */
+    if ((status == 3) != (report->nr_leaks > 0))
+      return complain (cut, "qemu-img check says %d, but there are %" PRIu64
+                       " leaks", status, report->nr_leaks);
   }
-  /* What it calls leaks, we do. */
-  if ((status == 3) != (report->nr_leaks > 0))
-    return complain (cut, "qemu-img check says %d, but there are %" PRIu64
-                     " leaks", status, report->nr_leaks);
-  other = bed_qemu_read (after->len);
-  if (memcmp (other, buf, after->len) != 0)
-    return complain (cut, "qemu-img reads something else");
+  if (!bed_reads_as (after, ask_qemu, buf, fp))
+    return complain (cut, "others read something else");
   return true;
 }
 
-/* Write to it, here and there, and close it cleanly: nothing more leaks. */
-static bool
-check_going_on (struct crash *c, struct bed *after, struct report *report,
-                const struct crash_cut *cut)
+/* Write here and there; 'buf' is what the disk holds then, but for what a
+ * trim has done: that is asked of the disk.
+ */
+static void
+go_on (struct bed *after, const struct crash_cut *cut, uint8_t *buf)
 {
   uint64_t state = cut->seed + cut->position;
   const uint64_t len = MIN (after->len, UINT64_C (9) * 4096 + 7);
-  CLEANUP_FREE uint8_t *buf = malloc (2 * len);
-  /* Bitmaps are given up when the image is changed. */
-  const uint64_t leaks =
-    (report->is_dirty ? 0 : report->nr_leaks + report->nr_beyond) +
-    (report->autoclear & 1 ? c->work->first_leaks : 0);
+  const uint64_t trim = after->len / 5, trim_len = after->len / 3;
+  CLEANUP_FREE uint8_t *now = malloc (MAX (len, trim_len));
 
-  CHECK (buf != NULL);
+  CHECK (now != NULL);
   for (uint64_t guest = 0; guest + len <= after->len; guest += 3 * len) {
-    chance_fill (&state, buf, len);
-    if (image_write (after->img, buf, len, guest) == -1) {
+    chance_fill (&state, now, len);
+    if (image_write (after->img, now, len, guest) == -1) {
       CHECK (errno == ENOSPC && after->form->room);
-      continue;
+      CHECK (image_read (after->img, now, len, guest) == 0);
     }
-    CHECK (image_read (after->img, buf + len, len, guest) == 0);
-    CHECK (memcmp (buf, buf + len, len) == 0);
+    memcpy (buf + guest, now, len);
   }
-  CHECK (image_trim (after->img, after->len / 3, after->len / 5) == 0);
+  CHECK (image_trim (after->img, trim_len, trim) == 0);
+  CHECK (image_read (after->img, now, trim_len, trim) == 0);
+  for (uint64_t i = 0; i < trim_len; ++i)
+    CHECK (now[i] == 0 || now[i] == buf[trim + i]);
+  memcpy (buf + trim, now, trim_len);
+}
+
+/* Write to it and close it cleanly: what was not written to is as before,
+ * and nothing more leaks.  'buf' is what the disk holds.
+ */
+static bool
+check_going_on (struct crash *c, struct bed *after, struct report *report,
+                const struct crash_cut *cut, uint8_t *buf)
+{
+  const uint64_t leaks = all_leaks (report) +
+    (report->gives_up ? c->work->first_leaks : 0);
+  CLEANUP_FREE uint8_t *now = NULL;
+
+  go_on (after, cut, buf);
+  now = read_disk (after);
+  if (now == NULL || memcmp (now, buf, after->len) != 0)
+    return complain (cut, "going on changes what was not written to");
   CHECK (image_finish (after->img) == 0);
-  check_image (after->src, true, cut->loud ? stderr : NULL, report);
+  kind.check (after, cut->loud ? stderr : NULL, report);
   if (report->is_dirty || report->nr_errors > 0)
     return complain (cut, "going on makes %" PRIu64 " errors",
                      report->nr_errors);
-  if (report->nr_leaks + report->nr_beyond > leaks)
+  if (all_leaks (report) > leaks)
     return complain (cut, "going on makes %" PRIu64 " leaks of %" PRIu64,
-                     report->nr_leaks + report->nr_beyond, leaks);
+                     all_leaks (report), leaks);
+  if (!bed_reads_as (after, cut->ask_qemu, buf, cut->loud ? stderr : NULL))
+    return complain (cut, "others read something else after going on");
   return true;
 }
 
@@ -501,12 +501,9 @@ check_after (struct crash *c, struct bed *after,
   buf = read_disk (after);
   if (buf == NULL)
     return complain (cut, "cannot be read");
-  if (!check_content (c, after, &report, cut, buf))
-    return false;
-  if (cut->ask_qemu && bed_has_qemu () &&
-      !check_by_qemu (after, &report, cut, buf))
-    return false;
-  return !cut->go_on || check_going_on (c, after, &report, cut);
+  return check_content (c, after, cut, buf) &&
+    check_by_others (after, &report, cut, buf) &&
+    (!cut->go_on || check_going_on (c, after, &report, cut, buf));
 }
 
 bool
@@ -517,6 +514,7 @@ crash_check (struct crash *c, const struct crash_cut *cut)
 
   after.img = NULL;
   after.data = NULL;
+  after.first = source_get (c->bed.first);
   after.base = c->bed.base ? source_get (c->bed.base) : NULL;
   after.src = record_crash_image (c->record, c->bed.src, cut->position,
                                   cut->seed, cut->mode);
@@ -564,21 +562,21 @@ crash_check_reopened (struct crash *c)
   struct report report;
 
   CHECK (buf != NULL);
-  check_image (c->bed.src, true, stderr, &report);
+  kind.check (&c->bed, stderr, &report);
   CHECK (report.nr_errors == 0);
-  CHECK (check_content (c, &c->bed, &report, &now, buf));
+  CHECK (check_content (c, &c->bed, &now, buf));
 }
 
 static void
 check_sound (struct crash *c, uint64_t allowed, struct report *report)
 {
-  check_image (c->bed.src, true, stderr, report);
-  if (report->nr_leaks + report->nr_beyond > allowed)
+  kind.check (&c->bed, stderr, report);
+  if (all_leaks (report) > allowed)
     fprintf (stderr, "%s: %" PRIu64 " and %" PRIu64 " leaks\n",
              c->bed.form->name, report->nr_leaks, report->nr_beyond);
   CHECK (report->is_image && !report->is_dirty);
   CHECK (report->nr_errors == 0);
-  CHECK (report->nr_leaks + report->nr_beyond <= allowed);
+  CHECK (all_leaks (report) <= allowed);
 }
 
 void
@@ -596,7 +594,7 @@ crash_check_closed (struct crash *c, uint64_t allowed)
   int status, expected;
 
   check_sound (c, allowed, &report);
-  if (!bed_has_qemu ())
+  if (!bed_has_qemu () || !kind.can_qemu_check)
     return;
   bed_export (&c->bed);
   expected = report.nr_leaks > 0 ? 3 : 0;

@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include "source/source.h"
-#include "bed.h"
+#include "chance.h"
 #include "jitter.h"
 
 static _Atomic bool is_on;

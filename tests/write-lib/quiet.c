@@ -1,5 +1,5 @@
 /* An end of 'report' for tests that provoke thousands of messages: they
- * are dropped, unless the environment has QCOW2_WRITE_VERBOSE.
+ * are dropped, unless the environment has WRITE_VERBOSE.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -19,7 +19,7 @@ report (const char *fmt, va_list args)
 {
   const int err = errno;
 
-  if (getenv ("QCOW2_WRITE_VERBOSE")) {
+  if (getenv ("WRITE_VERBOSE")) {
     vfprintf (stderr, fmt, args);
     fputc ('\n', stderr);
   }

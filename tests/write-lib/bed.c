@@ -1,12 +1,12 @@
-/* What the tests of writing qcow2 stand on.
+/* What the tests of writing stand on.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
 #include <config.h>
 
-#include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +17,10 @@
 #include "include/checked.h"
 #include "include/cleanup.h"
 #include "include/testing.h"
-#include "qcow2/qcow2.h"
 #include "raw/raw.h"
 #include "source/memory.h"
 #include "bed.h"
+#include "chance.h"
 
 #define NO_LIMIT (UINT64_C (1) << 40)
 
@@ -47,7 +47,7 @@ bed_use_work_directory (void)
   const char *tmp = getenv ("TMPDIR") ?: "/tmp";
 
   CHECK ((size_t) snprintf (work_directory, sizeof work_directory,
-                            "%s/qcow2-write-XXXXXX", tmp)
+                            "%s/image-write-XXXXXX", tmp)
          < sizeof work_directory);
   CHECK (mkdtemp (work_directory) != NULL);
   CHECK (chdir (work_directory) == 0);
@@ -66,6 +66,12 @@ bed_has_qemu (void)
       fprintf (stderr, "no qemu-img: a part of this test is left out\n");
   }
   return has;
+}
+
+bool
+bed_can_make (const struct form *form)
+{
+  return form->commands == NULL || bed_has_qemu ();
 }
 
 /* Run a command: its exit status. */
@@ -146,7 +152,12 @@ bed_export (const struct bed *bed)
 int
 bed_qemu_check (void)
 {
-  return run_command ("qemu-img check -f qcow2 image >said 2>&1");
+  char command[200];
+
+  CHECK (kind.can_qemu_check);
+  snprintf (command, sizeof command, "qemu-img check -f %s image >said 2>&1",
+            kind.format->name);
+  return run_command (command);
 }
 
 static uint8_t *
@@ -159,61 +170,53 @@ read_out (uint64_t len)
 }
 
 uint8_t *
-bed_qemu_read (uint64_t len)
-{
-  bed_run ("qemu-img convert -f qcow2 -O raw image out.raw");
-  return read_out (len);
-}
-
-uint8_t *
-bed_qemu_read_snapshot (const char *name, uint64_t len)
+bed_qemu_read (const char *options, uint64_t len)
 {
   char command[200];
 
-  snprintf (command, sizeof command, "qemu-img convert -l snapshot.name=%s "
-            "-f qcow2 -O raw image out.raw", name);
+  snprintf (command, sizeof command,
+            "qemu-img convert -f %s %s -O raw image out.raw",
+            kind.format->name, options);
   bed_run (command);
   return read_out (len);
 }
 
-/* ---- chance */
-
-uint64_t
-chance (uint64_t *state)
+static bool
+is_same (const uint8_t *a, const uint8_t *b, uint64_t len, const char *who,
+         FILE *fp)
 {
-  uint64_t z = *state += UINT64_C (0x9e3779b97f4a7c15);
-
-  z = (z ^ (z >> 30)) * UINT64_C (0xbf58476d1ce4e5b9);
-  z = (z ^ (z >> 27)) * UINT64_C (0x94d049bb133111eb);
-  return z ^ (z >> 31);
-}
-
-void
-chance_fill (uint64_t *state, uint8_t *buf, uint64_t len)
-{
-  uint64_t v = 0;
-
   for (uint64_t i = 0; i < len; ++i) {
-    if (i % 8 == 0)
-      v = chance (state);
-    buf[i] = (v >> (i % 8 * 8)) | 1;
+    if (a[i] == b[i])
+      continue;
+    if (fp)
+      fprintf (fp, "%s reads %02x at %" PRIu64 ", not %02x\n", who, a[i], i,
+               b[i]);
+    return false;
   }
+  return true;
 }
 
-void
-chance_range (uint64_t *state, uint64_t start, uint64_t end, uint64_t max,
-              uint64_t *guest, uint64_t *len)
+bool
+bed_reads_as (const struct bed *bed, bool ask_qemu, const uint8_t *buf,
+              FILE *fp)
 {
-  static const uint64_t grains[] = { 1, 512, 512, 4096, 65536 };
-  const uint64_t sizes[] = { 512, 4096, max / 4 + 1, max };
-  const uint64_t grain = grains[chance_below (state, 5)];
-  uint64_t n = 1 + chance_below (state, sizes[chance_below (state, 4)]);
-  uint64_t at = start + chance_below (state, end - start);
+  if (kind.read) {
+    CLEANUP_FREE uint8_t *ours = malloc (bed->len);
 
-  at = MAX (round_down (at, grain), start);
-  n = MIN (round_up (n, MIN (grain, max)), end - at);
-  *guest = at;
-  *len = n;
+    CHECK (ours != NULL);
+    kind.read (bed, ours);
+    if (!is_same (ours, buf, bed->len, "our reader", fp))
+      return false;
+  }
+  if (ask_qemu && bed_has_qemu ()) {
+    CLEANUP_FREE uint8_t *theirs = NULL;
+
+    bed_export (bed);
+    theirs = bed_qemu_read ("", bed->len);
+    if (!is_same (theirs, buf, bed->len, "qemu-img", fp))
+      return false;
+  }
+  return true;
 }
 
 /* ---- the bed */
@@ -281,13 +284,7 @@ make_sources (struct bed *bed)
   const struct form *form = bed->form;
 
   if (form->commands == NULL) {
-    bed->src = build_image (&form->shape);
-    if (form->has_data) {
-      bed->data = source_memory ("data", form->shape.features
-                                 & SHAPE_RAW_DATA ? form->shape.len : 0,
-                                 NO_LIMIT);
-      CHECK (bed->data != NULL);
-    }
+    kind.build (bed);
     return;
   }
   CHECK (bed_has_qemu ());
@@ -299,6 +296,17 @@ make_sources (struct bed *bed)
     bed->data = load_file ("data");
 }
 
+static struct source *
+copy_source (struct source *src)
+{
+  CLEANUP_FREE uint8_t *bytes = bed_bytes (src);
+  struct source *copy = source_memory_copy ("first", bytes, source_len (src),
+                                            source_len (src));
+
+  CHECK (copy != NULL);
+  return copy;
+}
+
 void
 bed_make (struct bed *bed, const struct form *form)
 {
@@ -307,16 +315,13 @@ bed_make (struct bed *bed, const struct form *form)
   make_sources (bed);
   if (form->populated)
     populate (bed);
-  if (form->has_snapshot)
-    build_snapshot (bed->src, "one");
-  if (form->has_autoclear)
-    build_autoclear (bed->src);
-  if (form->is_dirty)
-    build_dirty (bed->src);
+  if (form->extras)
+    kind.add_extras (bed);
   if (form->room) {
     bed->limit = round_up (source_len (bed->src), 512) + form->room;
     bed->src = fix_length (bed->src, bed->limit);
   }
+  bed->first = copy_source (bed->src);
   bed_open (bed);
   bed->len = bed->img->len;
   bed_close (bed);
@@ -333,7 +338,7 @@ bed_try_open (struct bed *bed)
     if (base == NULL || image_connect (base, NULL, NULL) == -1)
       return -1;
   }
-  img = image_open (&qcow2_format, bed->src, "image",
+  img = image_open (kind.format, bed->src, "image",
                     bed->form->cache_limit ?: MIB);
   if (img == NULL)
     return -1;
@@ -367,6 +372,7 @@ bed_free (struct bed *bed)
   source_put (bed->data);
   source_put (bed->src);
   source_put (bed->base);
+  source_put (bed->first);
 }
 
 const struct form *

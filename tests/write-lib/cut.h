@@ -1,11 +1,11 @@
-/* A qcow2 image on recorded sources, whose power may be cut at any position
- * of the log: what every crash, fault and sync test does.
+/* An image on recorded sources, whose power may be cut at any position of
+ * the log: what every crash, fault and sync test does.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
-#ifndef NDF_TEST_QCOW2_CUT_H
-#define NDF_TEST_QCOW2_CUT_H
+#ifndef NDF_TEST_CUT_H
+#define NDF_TEST_CUT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,6 +14,7 @@
 #include "source/record.h"
 #include "toy/test-history.h"
 #include "bed.h"
+#include "chance.h"
 
 struct work;
 
@@ -53,7 +54,8 @@ extern void crash_request (struct crash *c, uint64_t *state, uint64_t start,
 
 /* Cut the power.  Is the image sound, are no more clusters leaked than the
  * requests since the flush before the last can account for, does each
- * sector hold what it may, and does the image work on?
+ * sector hold what it may, and does the image work on: with everything that
+ * is not written to as it was?
  */
 struct crash_cut {
   size_t position;
@@ -91,7 +93,7 @@ extern void crash_check_reopened (struct crash *c);
 extern void crash_check_sound (struct crash *c, uint64_t allowed);
 extern void crash_check_closed (struct crash *c, uint64_t allowed);
 
-/* Leaks of the image at first, bitmaps that are given up included. */
+/* Leaks of the image at first, with what a change gives up. */
 extern uint64_t crash_first_leaks (const struct crash *c);
 
-#endif /* NDF_TEST_QCOW2_CUT_H */
+#endif /* NDF_TEST_CUT_H */

@@ -1,0 +1,303 @@
+/* Test writing to images whose tables lie, or hold traps: nothing that was
+ * not written is lost, no table is touched.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "image/image.h"
+#include "include/checked.h"
+#include "include/testing.h"
+#include "qcow/entry.h"
+#include "qcow/qcow.h"
+#include "qcow/test-image.h"
+#include "qcow/test-messages.h"
+
+#define MIB UINT64_C (1048576)
+#define C 4096
+#define SPAN (2 * MIB)
+
+static uint8_t buf[C], now[C];
+
+/* Four spans, none allocated, with clusters and tables of 4 KiB. */
+static void
+make (struct test_qcow *t)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 4 * SPAN, .is_empty = true,
+  };
+
+  test_qcow_make (t, &spec);
+}
+
+static struct image *
+open_image (const struct test_qcow *t)
+{
+  struct image *img = image_open (&qcow_format, t->src, "image", MIB);
+
+  CHECK (img != NULL);
+  CHECK (image_connect (img, NULL, NULL) == 0);
+  CHECK (image_why_read_only (img) == NULL);
+  return img;
+}
+
+static struct image *
+open_writable (const struct test_qcow *t)
+{
+  struct image *img = open_image (t);
+
+  CHECK (image_begin_writing (img) == 0);
+  return img;
+}
+
+static void
+check_refused (const struct test_qcow *t, const char *text)
+{
+  struct image *img = open_image (t);
+
+  test_messages_forget ();
+  CHECK_FAILS (image_begin_writing (img), EINVAL);
+  CHECK (strstr (test_messages.error, text) != NULL);
+  CHECK (image_read (img, now, C, 0) == 0);     /* still readable */
+  image_close (img);
+}
+
+static void
+write_cluster (struct image *img, uint64_t guest, uint8_t byte)
+{
+  memset (buf, byte, C);
+  CHECK (image_write (img, buf, C, guest) == 0);
+}
+
+/* Does the guest's cluster hold this byte, all over? */
+static void
+check_cluster (struct image *img, uint64_t guest, uint8_t byte)
+{
+  CHECK (image_read (img, now, C, guest) == 0);
+  for (size_t i = 0; i < C; ++i)
+    CHECK (now[i] == byte);
+}
+
+static void
+finish (struct image *img)
+{
+  CHECK (image_finish (img) == 0);
+  image_close (img);
+}
+
+/* Two L1 entries name one table. */
+static void
+test_shared_table (void)
+{
+  struct test_qcow t;
+
+  make (&t);
+  test_qcow_add_data (&t, 0, 1);
+  test_qcow_set_l1 (&t, 1, t.l1[0], true);
+  check_refused (&t, "lies on another table");
+  test_qcow_free (&t);
+}
+
+/* An entry points into an L2 table, its own or another one. */
+static void
+test_data_on_table (void)
+{
+  struct test_qcow t;
+
+  make (&t);
+  test_qcow_add_data (&t, SPAN, 1);
+  test_qcow_set_l2 (&t, C, t.l1[1]);
+  check_refused (&t, "where a table or the header lies");
+  test_qcow_free (&t);
+}
+
+/* An entry that makes no sense is no space to be had. */
+static void
+test_damaged_entry (void)
+{
+  struct test_qcow t;
+
+  make (&t);
+  test_qcow_add_data (&t, 0, 1);
+  test_qcow_set_l2 (&t, C, 12345);
+  check_refused (&t, "is wrong: its offset is not a multiple of 512");
+  test_qcow_free (&t);
+}
+
+/* Two entries with one plain cluster: whichever is written or trimmed, the
+ * other keeps what it was.
+ */
+static void
+test_shared_cluster (void)
+{
+  struct test_qcow t;
+  struct image *img;
+  uint64_t host;
+
+  make (&t);
+  host = test_qcow_add_data (&t, 0, 1);
+  test_qcow_set_l2 (&t, C, host);
+  test_qcow_set_l2 (&t, 2 * C, host);
+  img = open_writable (&t);
+  write_cluster (img, 0, 2);
+  CHECK (image_trim (img, C, C) == 0);
+  CHECK (image_flush (img) == 0);
+  check_cluster (img, 0, 2);
+  check_cluster (img, C, 0);
+  check_cluster (img, 2 * C, 1);
+  finish (img);
+  img = open_image (&t);
+  check_cluster (img, 0, 2);
+  check_cluster (img, 2 * C, 1);
+  image_close (img);
+  test_qcow_free (&t);
+}
+
+/* A plain cluster lies over the end of one and the start of another. */
+static void
+test_unaligned_cluster (void)
+{
+  struct test_qcow t;
+  struct image *img;
+  uint64_t host;
+
+  make (&t);
+  host = test_qcow_add_data (&t, 0, 1);
+  CHECK (test_qcow_add_data (&t, C, 2) == host + C);
+  test_qcow_set_l2 (&t, 2 * C, host + C / 2);
+  img = open_writable (&t);
+  write_cluster (img, 2 * C, 3);
+  check_cluster (img, 0, 1);
+  check_cluster (img, C, 2);
+  check_cluster (img, 2 * C, 3);
+  write_cluster (img, 0, 4);
+  CHECK (image_trim (img, C, 2 * C) == 0);
+  CHECK (image_flush (img) == 0);
+  check_cluster (img, 0, 4);
+  check_cluster (img, C, 2);
+  finish (img);
+  test_qcow_free (&t);
+}
+
+/* A stream and a plain cluster share space. */
+static void
+test_stream_in_cluster (void)
+{
+  struct test_qcow t;
+  struct image *img;
+  uint64_t host;
+
+  make (&t);
+  host = test_qcow_add_packed (&t, 0, 1);
+  test_qcow_set_l2 (&t, C, round_down (host, C));
+  img = open_writable (&t);
+  write_cluster (img, C, 2);
+  CHECK (image_flush (img) == 0);
+  check_cluster (img, C, 2);
+  finish (img);
+  img = open_image (&t);        /* nothing decoded is kept */
+  check_cluster (img, 0, 1);
+  image_close (img);
+  test_qcow_free (&t);
+}
+
+/* QEMU wrote an L1 entry, and the power failed before the table was: the
+ * entry names the end of the file, where others allocate next.
+ */
+static void
+test_table_at_end (void)
+{
+  struct test_qcow t;
+  struct image *img;
+  uint64_t end;
+
+  make (&t);
+  test_qcow_add_data (&t, 0, 1);
+  end = round_up (source_len (t.src), C);
+  test_qcow_set_l1 (&t, 2, end, true);
+  img = open_writable (&t);
+  write_cluster (img, SPAN, 2); /* needs a table */
+  write_cluster (img, C, 3);
+  check_cluster (img, 2 * SPAN, 0);
+  write_cluster (img, 2 * SPAN, 4);
+  finish (img);
+  CHECK (test_qcow_peek (&t, t.spec.l1_host + 8, 8) != end);
+  img = open_writable (&t);
+  check_cluster (img, 0, 1);
+  check_cluster (img, C, 3);
+  check_cluster (img, SPAN, 2);
+  check_cluster (img, SPAN + C, 0);
+  check_cluster (img, 2 * SPAN, 4);
+  check_cluster (img, 2 * SPAN + C, 0);
+  image_close (img);
+  test_qcow_free (&t);
+}
+
+/* Entries that name space behind the end of the file, which was cut short:
+ * nobody else is given that space.
+ */
+static void
+test_data_behind_end (void)
+{
+  struct test_qcow t;
+  struct image *img;
+  uint64_t end;
+
+  make (&t);
+  test_qcow_add_data (&t, 0, 1);
+  end = round_up (source_len (t.src), C);
+  for (unsigned i = 1; i < 8; ++i)
+    test_qcow_set_l2 (&t, i * C, end + i * C);
+  img = open_writable (&t);
+  for (unsigned i = 8; i < 32; ++i)
+    write_cluster (img, i * C, i);
+  CHECK (image_flush (img) == 0);
+  for (unsigned i = 1; i < 8; ++i)
+    check_cluster (img, i * C, 0);
+  write_cluster (img, 3 * C, 0x33);
+  finish (img);
+  img = open_writable (&t);
+  check_cluster (img, 0, 1);
+  for (unsigned i = 1; i < 32; ++i)
+    check_cluster (img, i * C, i == 3 ? 0x33 : i < 8 ? 0 : i);
+  image_close (img);
+  test_qcow_free (&t);
+}
+
+/* The far end of what a file can hold is not waited for. */
+static void
+test_too_far (void)
+{
+  struct test_qcow t;
+  struct image *img;
+
+  make (&t);
+  test_qcow_add_data (&t, 0, 1);
+  test_qcow_set_l2 (&t, C, UINT64_C (1) << 61);
+  img = open_image (&t);
+  test_messages_forget ();
+  CHECK_FAILS (image_begin_writing (img), EFBIG);
+  CHECK (test_messages.nr_errors == 1);
+  check_cluster (img, 0, 1);
+  image_close (img);
+  test_qcow_free (&t);
+}
+
+int
+main (void)
+{
+  test_shared_table ();
+  test_data_on_table ();
+  test_damaged_entry ();
+  test_shared_cluster ();
+  test_unaligned_cluster ();
+  test_stream_in_cluster ();
+  test_table_at_end ();
+  test_data_behind_end ();
+  test_too_far ();
+  return 0;
+}

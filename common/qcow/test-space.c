@@ -1,0 +1,249 @@
+/* Test the map of space in use.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#include <config.h>
+
+#include <errno.h>
+
+#include "image/image.h"
+#include "image/pass.h"
+#include "include/testing.h"
+#include "qcow/qcow.h"
+#include "qcow/space.h"
+#include "qcow/test-image.h"
+#include "source/memory.h"
+
+#define MIB UINT64_C (1048576)
+#define BITS 12
+#define C (UINT64_C (1) << BITS)
+
+/* A map of its own, beside an image that is open for writing only because
+ * drops belong to passes.
+ */
+struct bed {
+  struct test_qcow t;
+  struct image *img;
+  struct qcow_space *s;
+};
+
+static void
+bed_make (struct bed *bed, uint64_t file_len, bool can_grow)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 8 * MIB, .is_empty = true, .file_len = file_len,
+  };
+
+  test_qcow_make (&bed->t, &spec);
+  bed->t.src->can_grow = can_grow;
+  bed->img = image_open (&qcow_format, bed->t.src, "image", MIB);
+  CHECK (bed->img != NULL);
+  CHECK (image_connect (bed->img, NULL, NULL) == 0);
+  CHECK (image_begin_writing (bed->img) == 0);
+  bed->s = qcow_space_new (bed->img, BITS);
+  CHECK (bed->s != NULL);
+}
+
+static void
+bed_free (struct bed *bed)
+{
+  qcow_space_free (bed->s);
+  image_close (bed->img);
+  test_qcow_free (&bed->t);
+}
+
+/* Take and be sure of the answer; returns the first cluster. */
+static uint64_t
+take (struct bed *bed, uint64_t wanted, uint64_t least, int64_t n,
+      bool zero)
+{
+  uint64_t first;
+  bool reads_zero;
+
+  LOCK_SCOPE (&bed->img->format_lock);
+  CHECK (qcow_space_take (bed->s, wanted, least, QCOW_ONCE, &first,
+                          &reads_zero) == n);
+  CHECK (reads_zero == zero);
+  for (int64_t i = 0; i < n; ++i)
+    CHECK (qcow_space_use (bed->s, first + i) == QCOW_ONCE);
+  return first;
+}
+
+static void
+check_full (struct bed *bed, uint64_t wanted, uint64_t least)
+{
+  uint64_t first;
+  bool reads_zero;
+
+  LOCK_SCOPE (&bed->img->format_lock);
+  CHECK_FAILS (qcow_space_take (bed->s, wanted, least, QCOW_ONCE, &first,
+                                &reads_zero), ENOSPC);
+}
+
+static uint64_t
+drop (struct bed *bed, uint64_t first, uint64_t nr)
+{
+  uint64_t cut;
+
+  LOCK_SCOPE (&bed->img->format_lock);
+  CHECK (qcow_space_promise (bed->s, 1) == 0);
+  pass_begin_change (bed->img);
+  cut = pass_next_cut (bed->img);
+  qcow_space_drop (bed->s, first, nr);
+  pass_end_change (bed->img);
+  return cut;
+}
+
+static void
+test_marks (void)
+{
+  struct bed bed;
+
+  bed_make (&bed, 0, true);
+  CHECK (qcow_space_mark (bed.s, 0, 2, QCOW_META) == 0);
+  CHECK (qcow_space_mark (bed.s, 5, 1, QCOW_ONCE) == 0);
+  CHECK (qcow_space_mark (bed.s, 5, 1, QCOW_ONCE) == 0);
+  CHECK (qcow_space_mark (bed.s, 1, 1, QCOW_ONCE) == 1);
+  CHECK (qcow_space_mark (bed.s, 5, 1, QCOW_META) == 1);
+  CHECK (qcow_space_mark (bed.s, 7, 1, QCOW_SHARED) == 0);
+  CHECK (qcow_space_use (bed.s, 0) == QCOW_META);
+  CHECK (qcow_space_use (bed.s, 1) == QCOW_META);
+  CHECK (qcow_space_use (bed.s, 2) == QCOW_FREE);
+  CHECK (qcow_space_use (bed.s, 5) == QCOW_META);
+  CHECK (qcow_space_use (bed.s, 7) == QCOW_SHARED);
+  CHECK (qcow_space_use (bed.s, UINT64_MAX) == QCOW_FREE);
+  CHECK (qcow_space_end (bed.s) == 8);
+  CHECK_FAILS (qcow_space_mark (bed.s, QCOW_MAX_CLUSTERS - 1, 2, QCOW_ONCE),
+               EFBIG);
+  CHECK_FAILS (qcow_space_mark (bed.s, UINT64_MAX, 2, QCOW_ONCE), EFBIG);
+  bed_free (&bed);
+}
+
+/* In a file that grows, new space comes behind all that is there, and reads
+ * as zeroes; the file has that length.
+ */
+static void
+test_growing (void)
+{
+  struct bed bed;
+  uint64_t first;
+
+  bed_make (&bed, 10 * C + 100, true);
+  CHECK (qcow_space_mark (bed.s, 0, 1, QCOW_META) == 0);
+  qcow_space_gathered (bed.s);
+  first = take (&bed, 4, 1, 4, true);
+  CHECK (first == 11);
+  CHECK (source_len (bed.t.src) >= 15 * C);
+  CHECK (take (&bed, 100, 1, 100, true) == 15);
+  CHECK (take (&bed, 1, 1, 1, true) == 115);
+  bed_free (&bed);
+}
+
+/* What the end of the file cuts off is what grew and is not used. */
+static void
+test_trim (void)
+{
+  struct bed bed;
+
+  bed_make (&bed, 10 * C, true);
+  CHECK (qcow_space_mark (bed.s, 0, 1, QCOW_META) == 0);
+  qcow_space_gathered (bed.s);
+  CHECK (take (&bed, 4, 1, 4, true) == 10);
+  {
+    LOCK_SCOPE (&bed.img->format_lock);
+    qcow_space_undo (bed.s, 12, 2);
+    CHECK (qcow_space_trim_file (bed.s) == 0);
+    CHECK (source_len (bed.t.src) == 12 * C);
+    qcow_space_undo (bed.s, 10, 2);
+    CHECK (qcow_space_trim_file (bed.s) == 0);
+    CHECK (source_len (bed.t.src) == 10 * C);   /* as it was */
+  }
+  bed_free (&bed);
+}
+
+/* On a device there is what there is; runs are found where they are. */
+static void
+test_device (void)
+{
+  struct bed bed;
+  const uint64_t nr = 16;
+  uint64_t cut;
+
+  bed_make (&bed, nr * C, false);
+  CHECK (qcow_space_mark (bed.s, 0, 4, QCOW_META) == 0);
+  CHECK (qcow_space_mark (bed.s, 6, 1, QCOW_ONCE) == 0);
+  CHECK (qcow_space_mark (bed.s, 10, 1, QCOW_SHARED) == 0);
+  qcow_space_gathered (bed.s);
+  CHECK (take (&bed, 8, 4, 5, false) == 11);
+  CHECK (take (&bed, 8, 1, 2, false) == 4);
+  check_full (&bed, 8, 4);
+  CHECK (take (&bed, 8, 3, 3, false) == 7);
+  check_full (&bed, 1, 1);
+
+  /* Dropped space is free only after the pass. */
+  cut = drop (&bed, 6, 1);
+  check_full (&bed, 1, 1);
+  qcow_space_durable (bed.s, cut - 1);
+  check_full (&bed, 1, 1);
+  qcow_space_durable (bed.s, cut);
+  CHECK (take (&bed, 1, 1, 1, false) == 6);
+  bed_free (&bed);
+}
+
+/* Dropped space is punched out of the file, and never taken for zeroes. */
+static void
+test_drop (void)
+{
+  struct bed bed;
+  static const uint8_t ones[4] = { 1, 1, 1, 1 };
+  uint8_t now[4];
+  uint64_t cut, host;
+
+  bed_make (&bed, 0, true);
+  CHECK (qcow_space_mark (bed.s, 0, 4, QCOW_META) == 0);
+  qcow_space_gathered (bed.s);
+  host = take (&bed, 2, 2, 2, true) * C;
+  CHECK (source_pwrite (bed.t.src, ones, 4, host) == 0);
+  CHECK (source_pwrite (bed.t.src, ones, 4, host + C) == 0);
+  cut = drop (&bed, host / C, 1);
+  CHECK (source_pread (bed.t.src, now, 4, host) == 0 && now[0] == 1);
+  qcow_space_durable (bed.s, cut);
+  CHECK (source_pread (bed.t.src, now, 4, host) == 0 && now[0] == 0);
+  CHECK (source_pread (bed.t.src, now, 4, host + C) == 0 && now[0] == 1);
+  CHECK (qcow_space_use (bed.s, host / C) == QCOW_FREE);
+  CHECK (qcow_space_use (bed.s, host / C + 1) == QCOW_ONCE);
+  bed_free (&bed);
+}
+
+/* Space that is freed within a long file is used again. */
+static void
+test_reuse (void)
+{
+  struct bed bed;
+  const uint64_t nr = 2 * (UINT64_C (16) << 20) / C;
+  uint64_t first, cut;
+
+  bed_make (&bed, 0, true);
+  qcow_space_gathered (bed.s);
+  first = take (&bed, nr, nr, nr, true);
+  cut = drop (&bed, first, nr / 2 - 2);     /* cluster 0 is free, too */
+  qcow_space_durable (bed.s, cut);
+  CHECK (take (&bed, 1, 1, 1, true) == first + nr);     /* not enough */
+  cut = drop (&bed, first + nr / 2 - 2, 2);
+  qcow_space_durable (bed.s, cut);
+  CHECK (take (&bed, 4, 1, 4, false) < first + nr);
+  bed_free (&bed);
+}
+
+int
+main (void)
+{
+  test_marks ();
+  test_growing ();
+  test_trim ();
+  test_device ();
+  test_drop ();
+  test_reuse ();
+  return 0;
+}

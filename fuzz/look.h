@@ -1,0 +1,26 @@
+/* Looking at everything that an open image tells.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#ifndef NDF_FUZZ_LOOK_H
+#define NDF_FUZZ_LOOK_H
+
+#include <stdlib.h>
+
+#include "image/image.h"
+
+/* What is promised must hold for any image. */
+#define PROMISE(condition)                                              \
+  do {                                                                  \
+    if (!(condition))                                                   \
+      abort ();                                                         \
+  } while (0)
+
+/* Look up, ask for the status, read and prefetch here and there on a disk
+ * that is not empty.  What fails may fail, but what is answered must make
+ * sense.
+ */
+extern void look_all_over (struct image *img);
+
+#endif /* NDF_FUZZ_LOOK_H */
