@@ -6,6 +6,7 @@
 #ifndef NDF_FUZZ_LOOK_H
 #define NDF_FUZZ_LOOK_H
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "image/image.h"
@@ -13,8 +14,11 @@
 /* What is promised must hold for any image. */
 #define PROMISE(condition)                                              \
   do {                                                                  \
-    if (!(condition))                                                   \
+    if (!(condition)) {                                                 \
+      fprintf (stderr, "%s:%d: broken promise: %s\n", __FILE__, __LINE__, \
+               #condition);                                             \
       abort ();                                                         \
+    }                                                                   \
   } while (0)
 
 /* Look up, ask for the status, read and prefetch here and there on a disk

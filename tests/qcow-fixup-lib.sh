@@ -54,7 +54,6 @@ little-reserved     --reserve
 little-full         --full
 little-stale        --cksum stale
 little-created      --cksum created
-little-header12     --header 12
 little-header20     --header 20
 little-shuffled     --extents 7
 little-gap          --gap 512
@@ -66,8 +65,7 @@ half-first          --table first --count 3
 half-alternate      --table alternate
 half-alternate-flag --table alternate --flag
 half-all            --table big
-half-all-flag       --table big --flag
-behind              --behind 2
+behind              --behind 2 --min-alloc 1
 growing-copied      --growing copied
 growing-part        --growing copied:2
 growing-switched    --growing switched

@@ -71,7 +71,7 @@ create c0.qcow 1M -b base.raw -F raw
 layer c0.qcow 1
 qemu-img create -q -f qcow2 -b c0.qcow -F qcow -o cluster_size=4k \
          c1.qcow2 1500k
-qemu-io -f qcow2 -c 'write -P 77 700k 900k' -c 'write -z 64k 16k' \
+qemu-io -f qcow2 -c 'write -P 77 700k 800k' -c 'write -z 64k 16k' \
         c1.qcow2 > io.log
 create c2.qcow 2M -b c1.qcow2 -F qcow2
 layer c2.qcow 4

@@ -307,12 +307,16 @@ choose_base_format (const struct chain *chain, size_t at, struct source *src,
 }
 
 /* Layers below the top are never changed. */
-static enum image_fixup
-fixup_of (const struct chain *chain, size_t at)
+static struct image *
+open_layer (const struct chain *chain, size_t at, uint64_t cache_limit)
 {
-  const enum image_fixup fixup = chain->settings->fixup;
+  const struct layer *layer = &chain->layers[at];
+  struct image_wishes wishes = chain->settings->wishes;
 
-  return at > 0 && fixup == IMAGE_FIXUP_WRITE ? IMAGE_FIXUP_MEMORY : fixup;
+  if (at > 0 && wishes.fixup == IMAGE_FIXUP_WRITE)
+    wishes.fixup = IMAGE_FIXUP_MEMORY;
+  return image_open_wishes (layer->format, layer->source, layer->name,
+                            cache_limit, &wishes);
 }
 
 static int
@@ -320,8 +324,7 @@ parse_layer (struct chain *chain, size_t at, uint64_t cache_limit)
 {
   struct layer *layer = &chain->layers[at];
 
-  layer->image = image_open_fixup (layer->format, layer->source, layer->name,
-                                   cache_limit, fixup_of (chain, at));
+  layer->image = open_layer (chain, at, cache_limit);
   if (layer->image == NULL)
     return -1;
   report_debug ("chain: open layer=%zu format=%s size=%" PRIu64 " file=%s",
@@ -478,8 +481,7 @@ share_cache (struct chain *chain)
     if (layer->image->cache == NULL || share == layer->image->cache_limit)
       continue;
     report_set_quiet (true);    /* all was told the first time */
-    img = image_open_fixup (layer->format, layer->source, layer->name, share,
-                            fixup_of (chain, i));
+    img = open_layer (chain, i, share);
     report_set_quiet (false);
     if (img == NULL) {
       report_error ("%s: could not be read a second time", layer->name);
@@ -576,8 +578,7 @@ chain_reopen_top (struct chain *chain, bool same_len)
   if (source_file_refresh (layer->source) == -1 ||
       (layer->data && source_file_refresh (layer->data) == -1))
     return -1;
-  img = image_open_fixup (layer->format, layer->source, layer->name,
-                          cache_share (chain, 0), fixup_of (chain, 0));
+  img = open_layer (chain, 0, cache_share (chain, 0));
   if (img == NULL)
     return -1;
   if (!refers_to_same (old, img) || (same_len && old->len != img->len)) {

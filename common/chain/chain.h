@@ -43,8 +43,7 @@ struct chain_settings {
   enum source_lock_mode lock;
   bool force_share;             /* read although others write */
   uint64_t cache_size;          /* bytes, over all layers */
-  enum image_fixup fixup;       /* of the top image; those below are never
-                                   changed */
+  struct image_wishes wishes;
   bool trace;                   /* debug lines on every decision */
 };
 

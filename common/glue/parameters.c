@@ -351,7 +351,7 @@ parameters_complete (const struct glue_plugin *about,
     .lock = given.lock,
     .force_share = given.force_share,
     .cache_size = (uint64_t) given.cache_size,
-    .fixup = given.fixup,
+    .wishes = { .fixup = given.fixup },
     .trace = about->debug_chain && *about->debug_chain,
   };
   return 0;

@@ -55,12 +55,22 @@ image_open_fixup (const struct format *format, struct source *src,
                   const char *name, uint64_t cache_limit,
                   enum image_fixup fixup)
 {
+  const struct image_wishes wishes = { .fixup = fixup };
+
+  return image_open_wishes (format, src, name, cache_limit, &wishes);
+}
+
+struct image *
+image_open_wishes (const struct format *format, struct source *src,
+                   const char *name, uint64_t cache_limit,
+                   const struct image_wishes *wishes)
+{
   struct image *img = image_new (format, src, name, cache_limit);
   int err;
 
   if (img == NULL)
     return NULL;
-  img->fixup = fixup;
+  img->wishes = *wishes;
   if (format->open (img) == -1) {
     err = errno;
     image_close (img);

@@ -29,6 +29,14 @@ enum image_fixup {
   IMAGE_FIXUP_WRITE,            /* change it when it is going to be written */
 };
 
+/* What the user wants of a driver; all zero is the default. */
+struct image_wishes {
+  enum image_fixup fixup;
+  bool strict_log;              /* refuse a log that may have been lost */
+  bool any_parent;              /* take a parent of another identity */
+  bool check_all;               /* look through all tables at open */
+};
+
 struct image {
   const struct format *format;
   char *name;                   /* the file's, for messages; owned */
@@ -53,7 +61,7 @@ struct image {
 
   /* Set before the driver's open. */
   uint64_t cache_limit;         /* bytes */
-  enum image_fixup fixup;
+  struct image_wishes wishes;
 
   struct cache *cache;          /* of 'source'; NULL until the driver asks */
   struct packed *packed;        /* NULL until the driver asks */
@@ -76,7 +84,11 @@ extern struct image *image_open (const struct format *format,
                                  struct source *src, const char *name,
                                  uint64_t cache_limit);
 
-/* The same, for images that may need a change in place. */
+/* The same, with wishes; or with one only. */
+extern struct image *image_open_wishes (const struct format *format,
+                                        struct source *src, const char *name,
+                                        uint64_t cache_limit,
+                                        const struct image_wishes *wishes);
 extern struct image *image_open_fixup (const struct format *format,
                                        struct source *src, const char *name,
                                        uint64_t cache_limit,

@@ -139,7 +139,8 @@ follows_formula (struct source *src, const struct qcow_header *h,
       return -1;
     if (entry == 0)
       continue;
-    if (++nr_tables > MAX_FORMULA_TABLES || entry > QCOW_MAX_HOST - l2_len)
+    if (++nr_tables > MAX_FORMULA_TABLES ||
+        entry > (uint64_t) QCOW_MAX_HOST - l2_len)
       return 0;
     if (source_pread_padded (src, l2, l2_len, entry) == -1)
       return -1;

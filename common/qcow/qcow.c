@@ -97,7 +97,7 @@ why_read_only (const struct image *img, const struct qcow *q,
     return "entries of its L1 table are damaged";
   if (v->table != NULL && plan->why_not)
     return plan->why_not;
-  if (v->table != NULL && img->fixup != IMAGE_FIXUP_WRITE)
+  if (v->table != NULL && img->wishes.fixup != IMAGE_FIXUP_WRITE)
     return plan->must_finish
       ? "an earlier conversion of its L1 table was interrupted; fixup=write "
       "or --filter=qcow-fixup finishes it when it is opened for writing"
@@ -113,7 +113,7 @@ judge (struct image *img, struct qcow *q)
 {
   struct qcow_plan plan = { .why_not = NULL };
 
-  if (img->fixup != IMAGE_FIXUP_OFF &&
+  if (img->wishes.fixup != IMAGE_FIXUP_OFF &&
       (qcow_judge (img->source, img->name, &q->header, &q->verdict) == -1 ||
        qcow_convert_plan (img->source, img->name, &q->header, &q->verdict,
                           &plan) == -1))

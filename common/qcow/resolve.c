@@ -297,52 +297,18 @@ compare_candidates (const void *va, const void *vb)
   return a->index < b->index ? -1 : a->index > b->index;
 }
 
-/* Is a decided one of list[first..end-1] at 'host'? */
-static bool
-is_taken (const struct resolver *r, size_t first, size_t end, uint64_t host)
+/* Which of the two places is that: 0 for the lower one. */
+static unsigned
+place_of (const struct qcow_ambiguous *e, unsigned choice)
 {
-  size_t i;
-
-  for (i = first; i < end; ++i) {
-    const struct qcow_ambiguous *e = &r->a->list[i];
-
-    if (e->choice != QCOW_UNDECIDED && e->hosts[e->choice] == host)
-      return true;
-  }
-  return false;
+  return e->hosts[choice] != lower_candidate (e);
 }
 
-/* Of these, all with the same two candidates. */
-static void
-settle_group (struct resolver *r, size_t first, size_t end)
-{
-  uint64_t low = lower_candidate (&r->a->list[first]);
-  bool is_low_taken = is_taken (r, first, end, low);
-  bool is_high_taken = is_taken (r, first, end, __builtin_bswap64 (low));
-  size_t i;
+/* Call 'settle' for each run of entries with the same two candidates. */
+typedef int settle_fn (struct resolver *r, size_t first, size_t end);
 
-  for (i = first; i < end; ++i) {
-    struct qcow_ambiguous *e = &r->a->list[i];
-    unsigned lower = e->hosts[QCOW_AS_BIG] == low ? QCOW_AS_BIG
-      : QCOW_AS_LITTLE;
-
-    if (e->choice != QCOW_UNDECIDED)
-      continue;
-    e->is_out[lower] = is_low_taken;
-    e->is_out[!lower] = is_high_taken;
-    if (is_low_taken && can_choose (e, !lower)) {
-      choose (r, e, !lower);
-      is_high_taken = true;
-    }
-    else if (is_high_taken && can_choose (e, lower)) {
-      choose (r, e, lower);
-      is_low_taken = true;
-    }
-  }
-}
-
-static void
-settle_by_uniqueness (struct resolver *r)
+static int
+for_each_group (struct resolver *r, settle_fn *settle)
 {
   size_t first, end;
 
@@ -352,9 +318,41 @@ settle_by_uniqueness (struct resolver *r)
     for (end = first + 1; end < r->a->nr; ++end)
       if (lower_candidate (&r->a->list[end]) != low)
         break;
-    if (end - first > 1)
-      settle_group (r, first, end);
+    if (settle (r, first, end) == -1)
+      return -1;
   }
+  return 0;
+}
+
+/* What is taken is out for the rest, who must be at the other place: one
+ * of them.
+ */
+static int
+settle_by_uniqueness (struct resolver *r, size_t first, size_t end)
+{
+  bool is_taken[2] = { false, false };
+  size_t i;
+
+  for (i = first; i < end; ++i) {
+    const struct qcow_ambiguous *e = &r->a->list[i];
+
+    if (e->choice != QCOW_UNDECIDED)
+      is_taken[place_of (e, e->choice)] = true;
+  }
+  for (i = first; i < end; ++i) {
+    struct qcow_ambiguous *e = &r->a->list[i];
+    unsigned k;
+
+    for (k = 0; k < 2 && e->choice == QCOW_UNDECIDED; ++k) {
+      e->is_out[k] = is_taken[place_of (e, k)];
+      e->is_out[!k] = is_taken[place_of (e, !k)];
+      if (e->is_out[k] && can_choose (e, !k)) {
+        choose (r, e, !k);
+        is_taken[place_of (e, !k)] = true;
+      }
+    }
+  }
+  return 0;
 }
 
 /* ---- 4: checksum */
@@ -447,23 +445,42 @@ count_votes (const struct resolver *r, uint64_t index, unsigned votes[2])
 }
 
 static int
-settle_by_votes (struct resolver *r)
+vote (const struct resolver *r, struct qcow_ambiguous *e)
 {
-  unsigned votes[2], choice;
-  size_t i;
+  unsigned votes[2];
 
-  for (i = 0; i < r->a->nr; ++i) {
+  if (count_votes (r, e->index, votes) == -1)
+    return -1;
+  e->vote = QCOW_UNDECIDED;
+  if (votes[0] > 0 && votes[1] == 0 && can_choose (e, QCOW_AS_BIG))
+    e->vote = QCOW_AS_BIG;
+  else if (votes[1] > 0 && votes[0] == 0 && can_choose (e, QCOW_AS_LITTLE))
+    e->vote = QCOW_AS_LITTLE;
+  return 0;
+}
+
+/* Two who are voted to the same place: neither gets it. */
+static int
+settle_by_votes (struct resolver *r, size_t first, size_t end)
+{
+  size_t nr_claims[2] = { 0, 0 }, i;
+
+  for (i = first; i < end; ++i) {
     struct qcow_ambiguous *e = &r->a->list[i];
 
-    if (e->choice != QCOW_UNDECIDED)
-      continue;
-    if (count_votes (r, e->index, votes) == -1)
+    if (e->choice == QCOW_UNDECIDED && vote (r, e) == -1)
       return -1;
-    if ((votes[0] == 0) == (votes[1] == 0))
-      continue;
-    choice = votes[0] > 0 ? QCOW_AS_BIG : QCOW_AS_LITTLE;
-    if (can_choose (e, choice))
-      choose (r, e, choice);
+    if (e->choice != QCOW_UNDECIDED)
+      nr_claims[place_of (e, e->choice)]++;
+    else if (e->vote != QCOW_UNDECIDED)
+      nr_claims[place_of (e, e->vote)]++;
+  }
+  for (i = first; i < end; ++i) {
+    struct qcow_ambiguous *e = &r->a->list[i];
+
+    if (e->choice == QCOW_UNDECIDED && e->vote != QCOW_UNDECIDED &&
+        nr_claims[place_of (e, e->vote)] == 1)
+      choose (r, e, e->vote);
   }
   return 0;
 }
@@ -490,10 +507,10 @@ qcow_resolve (struct source *src, const struct qcow_header *h,
   qsort (a->list, a->nr, sizeof *a->list, compare_candidates);
   for (round = 0; round < MAX_ROUNDS && r.nr_open > 0; ++round) {
     before = r.nr_open;
-    settle_by_uniqueness (&r);
+    for_each_group (&r, settle_by_uniqueness);
     if (is_whole)
       settle_by_cksum (&r);
-    if (settle_by_votes (&r) == -1)
+    if (for_each_group (&r, settle_by_votes) == -1)
       return -1;
     if (r.nr_open == before)
       break;

@@ -57,7 +57,7 @@ struct qcow_ambiguous {
   uint64_t hosts[2];            /* where the L2 table would be */
   enum qcow_content contents[2];
   bool is_out[2];               /* another entry has that table */
-  unsigned choice;              /* QCOW_AS_BIG ... */
+  unsigned choice, vote;        /* QCOW_AS_BIG ... */
 };
 
 struct qcow_ambiguities {

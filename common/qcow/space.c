@@ -470,10 +470,11 @@ int
 qcow_space_trim_file (struct qcow_space *s)
 {
   struct source *src = s->img->source;
+  const uint64_t least = s->initial_len >> s->bits;
   uint64_t end = s->end;
 
   assert_held (&s->img->format_lock);
-  while (end > 0 && qcow_space_use (s, end - 1) == QCOW_FREE)
+  while (end > least && qcow_space_use (s, end - 1) == QCOW_FREE)
     end--;
   end = MAX (end << s->bits, s->initial_len);
   if (!src->can_grow || source_len (src) <= end)

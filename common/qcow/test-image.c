@@ -229,7 +229,8 @@ swap_bytes (uint8_t *p, unsigned width)
 }
 
 /* The header as it lies in the memory of a little endian host, with the
- * flag for big endian, and the checksum of the empty table.
+ * checksum of the empty table; the flag for big endian was set in flags
+ * that nobody had swapped.
  */
 static void
 put_stray (struct test_qcow *t, uint64_t host)
@@ -242,8 +243,7 @@ put_stray (struct test_qcow *t, uint64_t host)
   for (i = 0; i < sizeof widths; at += widths[i++])
     swap_bytes (sector + at, widths[i]);
   store_be32 (sector + 52, cksum_of (t, true, true));
-  store_be32 (sector + 60, load_be32 (sector + 60) | 2);
-  swap_bytes (sector + 60, 4);
+  sector[60] |= 2;
   put (t, sector, SECTOR, host);
 }
 

@@ -103,7 +103,7 @@ qcow_begin_writing (struct image *img)
 
   if (make_writer (q, img) == -1 || qcow_survey (img) == -1)
     return -1;
-  return img->fixup == IMAGE_FIXUP_WRITE ? fix_up (img) : 0;
+  return img->wishes.fixup == IMAGE_FIXUP_WRITE ? fix_up (img) : 0;
 }
 
 void

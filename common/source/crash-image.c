@@ -241,6 +241,9 @@ touched_by (struct cut *cut, const struct change *c, uint64_t len,
   uint64_t to = is_truncate ? UINT64_MAX : c->host + c->len;
   size_t low = 0, high = cut->nr_sectors;
 
+  *last = cut->sectors;
+  if (high == 0)
+    return cut->sectors;        /* NULL, to which nothing may be added */
   while (low < high) {
     size_t middle = low + (high - low) / 2;
 

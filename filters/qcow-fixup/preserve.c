@@ -19,10 +19,11 @@
  *
  * Whose change it is.  An extension of a kept type that is there with
  * other data was changed by somebody who knows it, if one write brought it
- * whole or stayed inside its settled data; so were unknown fields that are not
- * zero after a write of the whole header, or after one that stayed inside
- * them.  Such changes are kept from then on.  A type that is gone,
- * fewer of several equal ones, and fields that became zero are losses.
+ * whole or stayed inside the data of one that stood there as kept; so were
+ * unknown fields that are not zero after a write of the whole header, or
+ * after one that stayed inside them.  Such changes are kept from then on.
+ * A type that is gone, fewer of several equal ones, and fields that became
+ * zero are losses.
  *
  * Another image.  Nothing is put back, ever again, when a write makes it
  * one: another magic or version 1 or above 3; a header with another cluster
@@ -39,8 +40,8 @@
  * Power cuts.  Added bytes are never visible before they are complete: they
  * are written behind the client's end of the list, made durable, and then
  * linked by one write inside a sector.  When all of them lie in one sector
- * they go with the client's own bytes in one write.  So a cut
- * loses nothing that the client's write alone would not have lost.
+ * they go with the client's own bytes in one write.  So a cut loses nothing
+ * that the client's write alone would not have lost.
  *
  * Format: docs/interop/qcow2.txt in QEMU 7.2, "Header extensions".
  *

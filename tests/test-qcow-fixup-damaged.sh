@@ -1,0 +1,72 @@
+# An image that cannot be converted is read-only, and what can be read is.
+# SPDX-License-Identifier: BSD-3-Clause
+
+. "$srcdir/functions.sh"
+. "$srcdir/qcow-fixup-lib.sh"
+requires_plugin eval
+
+disk disk.raw $((11 << 20))
+
+# is_read_only IMAGE: through $uri.
+is_read_only () {
+  if nbdinfo --can write "$uri"; then
+    fail "$1 can be written"
+  fi
+}
+
+# Entry 1 makes no sense; the others are as converted ones.
+tapdisk disk.raw damaged --damage 1
+fingerprint damaged > before
+serve_fixup -- file damaged
+is_read_only damaged
+nbdcopy "$uri" served
+rm -f part.raw
+qemu-img dd -f qcow -O raw bs=1M count=2 if="$uri" of=part.raw
+head -c $((2 << 20)) disk.raw | cmp - part.raw
+qemu-img dd -f qcow -O raw bs=1M skip=4 count=7 if="$uri" of=part.raw
+tail -c +$(((4 << 20) + 1)) disk.raw | cmp - part.raw
+stop_fixup
+fingerprint damaged | diff before - || fail "a damaged image changed"
+expect_text log 'L1' 'served read-only.*because entries of its L1 table are'
+[ "$(peek served 4096 8)" = "$(peek damaged.converted 4096 8)" ]
+[ "$(peek served 4104 8)" = "$(peek damaged 4104 8)" ]
+[ "$(peek served 4112 24)" = "$(peek damaged.converted 4112 24)" ]
+
+# A plugin that cannot flush, and one that cannot write.
+tapdisk disk.raw image
+serve () {
+  serve_fixup -- eval image-bytes=true \
+    get_size="stat -c %s '$tmpdir/image'" \
+    pread="dd if='$tmpdir/image' iflag=skip_bytes,count_bytes \
+             skip=\$4 count=\$3 status=none" \
+    pwrite='exit 1' "$@"
+}
+fingerprint image > before
+serve can_write='exit 0'
+is_read_only image
+nbdcopy "$uri" served2
+cmp served2 image.converted
+expect_text log 'because the plugin cannot flush it'
+[ "$(grep -c 'because the plugin' log)" -eq 1 ] || fail "told twice"
+stop_fixup
+serve can_write='exit 3' can_flush='exit 0' flush='exit 0'
+is_read_only image
+expect_text log 'because the plugin cannot write it'
+stop_fixup
+fingerprint image | diff before - || fail "the image changed"
+
+# Without Xen's header nobody may believe the table: no client at all.
+tapdisk disk.raw refused --header 0
+fingerprint refused > before
+serve_fixup -- file refused
+expect_fail info nbdinfo "$uri"
+stop_fixup
+expect_text log 'little endian'
+fingerprint refused | diff before - || fail "the image changed"
+
+# A table that would be larger than the file is no reason to take memory.
+tapdisk disk.raw huge
+poke huge 24 '\x00\x00\x40\x00\x00\x00\x00\x00'
+serve_fixup -- file huge
+nbdinfo "$uri" > info 2>&1 || :
+stop_fixup
