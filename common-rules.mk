@@ -18,6 +18,7 @@ COMMON_CPPFLAGS = \
 	$(ZLIB_CFLAGS) \
 	$(ZSTD_CFLAGS) \
 	$(NETTLE_CFLAGS) \
+	$(UUID_CFLAGS) \
 	$(NULL)
 
 # For C programs that are NBD clients (tests, bench).
@@ -48,8 +49,9 @@ IMAGE_LIBS = \
 RAW_LIB = $(top_builddir)/common/raw/libraw.la
 QCOW_LIB = $(top_builddir)/common/qcow/libqcow.la
 QCOW2_LIB = $(top_builddir)/common/qcow2/libqcow2.la
+VHDX_LIB = $(top_builddir)/common/vhdx/libvhdx.la
 TOY_LIB = $(top_builddir)/common/toy/libtoy.la
-DRIVER_LIBS = $(QCOW_LIB) $(QCOW2_LIB) $(RAW_LIB)
+DRIVER_LIBS = $(QCOW_LIB) $(QCOW2_LIB) $(VHDX_LIB) $(RAW_LIB)
 
 CHAIN_LIBS = \
 	$(top_builddir)/common/chain/libchain.la \

@@ -1,27 +1,37 @@
-# The images: each a qcow2 file and the raw file that is its equivalent,
-# made by QEMU and by nbdkit's file plugin, so that none of ours is judged
-# by what it wrote itself.
+# The images: each a file in the row's format and the raw file that is its
+# equivalent, made by QEMU and by nbdkit's file plugin, so that none of ours
+# is judged by what it wrote itself.
 #
-# make_image NAME: make $where/NAME.qcow2 and $where/NAME.raw, and for
+# make_image NAME: make $where/NAME.$format and $where/NAME.raw, and for
 # scattered images $where/NAME.ranges, unless they are there.  Images of the
-# row before go, but for 'full', which others stand on.
+# row before go, but for the full one, which others stand on.
 #
 # SPDX-License-Identifier: BSD-3-Clause
 
 make_image () {
-  local name=$1 other
+  local name=$1 other full=full
+
+  [ "$format" = qcow2 ] || full=$format-full
 
   [ ! -e "$where/$name.done" ] || return 0
   for other in "$where"/*.done; do
     [ -e "$other" ] || continue
     other=$(basename "$other" .done)
-    [ "$other" = full ] ||
-      rm -f "$where/$other".{done,raw,qcow2,ranges} \
+    [ "$other" = "$full" ] ||
+      rm -f "$where/$other".{done,raw,qcow2,qcow,ranges} \
             "$where/$other"-layer-*
   done
   say "making the image $name"
   case $name in
-    full ) image_full ;;
+    full ) image_full "$name" cluster_size=64k ;;
+    qcow-full ) image_full "$name" ;;
+    qcow-empty ) image_empty "$name" "$random_len" ;;
+    qcow-empty-seq ) image_empty "$name" "$disk_len" ;;
+    qcow-scattered ) image_scattered "$name" "$huge_len" \
+                       "$huge_clusters" ;;
+    qcow-sparse ) image_scattered "$name" "$sparse_len" \
+                    "$sparse_clusters" ;;
+    qcow-cow-512 | qcow-cow-4k ) image_qcow_cow "$name" ;;
     empty-64k ) image_empty "$name" "$random_len" cluster_size=64k ;;
     empty-2m ) image_empty "$name" "$random_len" cluster_size=2M ;;
     empty-ext ) image_empty "$name" "$random_len" \
@@ -58,33 +68,37 @@ fill () {
     -- "${server[@]}" > "$work/fill.log"
 }
 
+# create FILE SIZE [OPTIONS]
 create () {
-  qemu-img create -q -f qcow2 -o "$3" "$1" "$2" > /dev/null
+  qemu-img create -q -f "$format" ${3:+-o "$3"} "$1" "$2" > /dev/null
 }
 
+# image_full NAME [OPTIONS]
 image_full () {
-  local base=$where/full
+  local base=$where/$1
 
   truncate -s "$disk_len" "$base.raw"
   fill file "$base" --data=noise
-  qemu-img convert -f raw -O qcow2 -o cluster_size=64k \
-    "$base.raw" "$base.qcow2"
+  qemu-img convert -f raw -O "$format" ${2:+-o "$2"} \
+    "$base.raw" "$base.$format"
 }
 
+# image_empty NAME SIZE [OPTIONS]
 image_empty () {
   local base=$where/$1
 
   truncate -s "$2" "$base.raw"
-  create "$base.qcow2" "$2" "$3"
+  create "$base.$format" "$2" "${3:-}"
 }
 
-# Pieces of 64 KiB in places and in an order drawn by lot.
+# image_scattered NAME SIZE COUNT [OPTIONS]: pieces of 64 KiB in places and
+# in an order drawn by lot.
 image_scattered () {
   local base=$where/$1
 
   "$client" ranges --size="$2" --block=64K --count="$3" --seed="$seed" \
     > "$base.ranges"
-  image_empty "$1" "$2" "$4"
+  image_empty "$1" "$2" "${4:-}"
   fill file "$base" --ranges="$base.ranges"
   fill qemu "$base" --ranges="$base.ranges"
 }
@@ -125,6 +139,20 @@ image_cow () {
   create "$base.qcow2" "$disk_len" \
     "$2,backing_file=full.qcow2,backing_fmt=qcow2"
   copy_file "$where/full.raw" "$base.raw"
+}
+
+# Overlays of QEMU have clusters of 512 bytes.  In an empty one clusters of
+# 4 KiB differ in two bytes of the header: an L1 entry stands for 2 MiB
+# either way.
+image_qcow_cow () {
+  local base=$where/$1
+
+  qemu-img create -q -f qcow -b qcow-full.qcow -F qcow \
+    "$base.qcow" "$disk_len" > /dev/null
+  [ "$1" != qcow-cow-4k ] ||
+    printf '\14\11' |
+      dd of="$base.qcow" bs=1 seek=32 conv=notrunc status=none
+  copy_file "$where/qcow-full.raw" "$base.raw"
 }
 
 image_start () {

@@ -8,24 +8,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 # set_server KIND BASE ro|rw: set $server to the command that serves
-# BASE.raw (file) or BASE.qcow2 (ours, qemu).
+# BASE.raw (file) or BASE.$format (ours, qemu).
 set_server () {
-  local readonly=()
+  local readonly=() plugin
+
+  plugin=$(plugin_file "$format")
 
   [ "$3" = rw ] || readonly=(-r)
   case $1 in
     ours ) server=("$nbdkit" -t "$threads" "${readonly[@]}"
-                   "$plugin" "file=$2.qcow2") ;;
+                   "$plugin" "file=$2.$format") ;;
     file ) server=("$nbdkit" -t "$threads" "${readonly[@]}"
                    file "$2.raw") ;;
     qemu ) server=(qemu-nbd -t --shared="$shared" "${qemu_options[@]}"
-                   "${readonly[@]}" -f qcow2 "$2.qcow2") ;;
+                   "${readonly[@]}" -f "$format" "$2.$format") ;;
   esac
 }
 
 # Which of the files of an image a server uses.
 suffix_of () {
-  if [ "$1" = file ]; then echo raw; else echo qcow2; fi
+  if [ "$1" = file ]; then echo raw; else echo "$format"; fi
 }
 
 # ---- Verification ----
@@ -37,7 +39,7 @@ digest () {
   "$client" digest --connections=1 -- "${server[@]}"
 }
 
-# same_disk RAW-BASE QCOW2-BASE: the content must be that of the raw file
+# same_disk RAW-BASE IMAGE-BASE: the content must be that of the raw file
 # for all servers.  What is zero must be what QEMU says, unless we know more
 # zeroes.  (Whether zeroes are a hole may differ: QEMU calls a subcluster a
 # hole when its cluster has space for it, nbdkit's plugins do not.)
@@ -49,22 +51,24 @@ same_disk () {
     die "$1.raw cannot be read"
   if has_server qemu; then
     read -r content qemu_zeroes qemu_data size \
-      < <(digest qemu "$2") || die "$2.qcow2 cannot be read by QEMU"
+      < <(digest qemu "$2") || die "$2.$format cannot be read by QEMU"
     [ "$content $size" = "$want_content $want_size" ] ||
-      die "$2.qcow2, as QEMU reads it, is not $1.raw"
+      die "$2.$format, as QEMU reads it, is not $1.raw"
   fi
   has_server ours || return 0
   read -r content zeroes data size < <(digest ours "$2") ||
-    die "$2.qcow2 cannot be read"
+    die "$2.$format cannot be read"
   [ "$content $size" = "$want_content $want_size" ] ||
-    die "$2.qcow2, as we read it, is not $1.raw"
+    die "$2.$format, as we read it, is not $1.raw"
   has_server qemu || return 0
   [ "$zeroes" = "$qemu_zeroes" ] || [ "$data" -lt "$qemu_data" ] ||
-    die "$2.qcow2: our extents ($data bytes of data) are not QEMU's" \
+    die "$2.$format: our extents ($data bytes of data) are not QEMU's" \
         "($qemu_data)"
 }
 
+# QEMU cannot check qcow images.
 check_image () {
+  [ "$format" = qcow2 ] || return 0
   qemu-img check -q -f qcow2 "$1" > "$work/check.log" 2>&1 || {
     cat "$work/check.log" >&2
     die "$1: qemu-img check is not content"
@@ -76,7 +80,7 @@ verify_reading () {
   local file
 
   [ "$verified" != "$where/$1" ] || return 0
-  for file in "$where/$1.qcow2" "$where/$1"-layer-*.qcow2; do
+  for file in "$where/$1.$format" "$where/$1"-layer-*."$format"; do
     [ ! -e "$file" ] || check_image "$file"
   done
   same_disk "$where/$1" "$where/$1"
@@ -95,10 +99,10 @@ verify_writing () {
     has_server "$kind" || continue
     fresh_copy "$kind" "$image" copy
     work_with "$kind" copy rw "$@" > /dev/null
-    check_image "$where/copy.qcow2"
+    check_image "$where/copy.$format"
     same_disk "$where/reference" "$where/copy"
   done
-  rm -f "$where/reference.raw" "$where/copy.qcow2"
+  rm -f "$where/reference.raw" "$where/copy.$format"
 }
 
 # ---- Measurement ----

@@ -1,6 +1,7 @@
-# The rows.  Each names its group, its goal (our rate divided by that of
-# nbdkit's file plugin on the raw equivalent), the best known for qemu-nbd
-# (for comparison with what is measured here), and the work.
+# The rows, those of qcow2 first.  Each names its group, its goal (our rate
+# divided by that of nbdkit's file plugin on the raw equivalent), the best
+# known for qemu-nbd (for comparison with what is measured here), and the
+# work.
 #
 # SPDX-License-Identifier: BSD-3-Clause
 
@@ -24,7 +25,10 @@ write_row () {
 
   shift 5
   begin_row "$name" writing "${place:-$dir_work}" || return 0
-  [[ $image != cow-* ]] || make_image full
+  case $image in
+    cow-* ) make_image full ;;
+    qcow-cow-* ) make_image qcow-full ;;
+  esac
   make_image "$image"
   if [ "$limit" = time ]; then
     verify_writing "$image" "$@" --requests="$verify_requests"
@@ -126,6 +130,33 @@ whole_disk_rows () {
 
   write_row "$1-1t-empty" ms - empty-huge "$all" "${command[@]}"
   write_row "$1-1t-clusters" ms - scattered "$all" "${command[@]}"
+}
+
+# qcow version 1, as QEMU makes it: clusters of 4 KiB, overlays of 512.
+qcow_rows () {
+  local format=qcow
+  local random=(requests --pattern=random --block=4K --depth="$depth"
+                --connections="$connections" --seconds="$seconds")
+  local sequential=(requests --pattern=sequential --block="$seq_block"
+                    --depth="$seq_depth" --connections="$connections")
+  local permuted=(requests --op=write --pattern=permuted --block=4K
+                  --depth="$depth" --connections="$connections"
+                  --final-flush)
+
+  read_row qcow-seq-read 0.95 - qcow-full "${sequential[@]}" --op=read \
+    --seconds="$seconds"
+  read_row qcow-random-16 0.95 - qcow-full "${random[@]}" --op=read
+  read_row qcow-extents-1t 1.5 - qcow-scattered map
+  read_row qcow-sparse-copy 1.5 - qcow-sparse copy \
+    --connections="$copy_connections"
+  write_row qcow-seq-write-empty 0.90 - qcow-empty-seq \
+    "$(blocks_in_disk)" "${sequential[@]}" --op=write --final-flush
+  write_row qcow-random-empty 0.60 - qcow-empty "$random_requests" \
+    "${permuted[@]}"
+  write_row qcow-cow-512 0.60 - qcow-cow-512 "$cow_requests" \
+    "${permuted[@]}"
+  write_row qcow-cow-4k 0.60 - qcow-cow-4k "$cow_requests" \
+    "${permuted[@]}"
 }
 
 # bytes SIZE: a size with a suffix as a number.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measure the qcow2 plugin against nbdkit's file plugin on the same disk as
+# Measure the plugins against nbdkit's file plugin on the same disk as
 # a raw file (1.00), and against qemu-nbd at its best.  See README here.
 #
 #   ./run bench/run.sh [OPTION...] [reading|writing|ROW...]
@@ -129,6 +129,11 @@ begin_row () {
   say "row $row"
 }
 
+# plugin_file FORMAT
+plugin_file () {
+  echo "$build/plugins/$1/.libs/nbdkit-$1-plugin.so"
+}
+
 # Find the build and the programs.  The wrapper beside the build is a shell
 # script, which the rows about starting must not measure: the server itself
 # is used, with the plugin's file name.
@@ -141,9 +146,11 @@ find_programs () {
   fi
   build=$(realpath -m -- "$build")
   client=$build/bench/bench-client
-  plugin=$build/plugins/qcow2/.libs/nbdkit-qcow2-plugin.so
   [ -x "$client" ] || die "$client is not there: run ./run --setup"
-  ! has_server ours || [ -f "$plugin" ] || die "$plugin is not there"
+  for program in qcow2 qcow; do
+    path=$(plugin_file "$program")
+    ! has_server ours || [ -f "$path" ] || die "$path is not there"
+  done
   path=$(tr : '\n' <<< "$PATH" | grep -v '/wrapper$' | paste -sd :)
   nbdkit=${NBDKIT_REAL:-$(PATH=$path command -v nbdkit || :)}
   [ -n "$nbdkit" ] || die "nbdkit is not installed"
@@ -200,6 +207,7 @@ describe () {
 parse_command_line "$@"
 row=
 verified=
+format=qcow2                    # of the row in hand
 nr_rows=0
 if [ "$list" = yes ]; then
   dir_work=
@@ -215,4 +223,5 @@ else
 fi
 reading_rows
 writing_rows
+qcow_rows
 [ "$nr_rows" -gt 0 ] || die "no such row: ${wanted[*]}; see --list"

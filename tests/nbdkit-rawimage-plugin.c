@@ -26,6 +26,7 @@ static const struct glue_plugin about = {
   .name = "rawimage",
   .format = &raw_format,
   .formats = formats,
+  .can_change = true,
   .has_data_files = true,
   .debug_chain = &rawimage_debug_chain,
   .debug_extents = &rawimage_debug_extents,
@@ -42,7 +43,8 @@ load (void)
 static struct nbdkit_plugin plugin = {
   .name = "rawimage",
   .version = PACKAGE_VERSION,
-  .config_help = GLUE_CONFIG_HELP "\n" GLUE_DATA_FILE_HELP,
+  .config_help = GLUE_CONFIG_HELP "\n" GLUE_CHANGE_HELP "\n"
+    GLUE_DATA_FILE_HELP,
   .load = load,
   GLUE_CALLBACKS
 };

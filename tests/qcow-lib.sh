@@ -93,3 +93,9 @@ to_raw () {
   rm -f "$2"
   qemu-img convert -q -f qcow -O raw "$1" "$2"
 }
+
+# digest FILE...: see qcow2-lib.sh; but files may be of any length.
+digest () {
+  qcow_tool digest "$@"
+  stat -c '%n %s %b %Y %y %Z %z %a' "$@"
+}

@@ -1,4 +1,4 @@
-# Every plugin tells about itself without any parameter.
+# Every plugin and filter tells about itself without any parameter.
 # SPDX-License-Identifier: BSD-3-Clause
 
 . "$srcdir/functions.sh"
@@ -38,4 +38,15 @@ for p in $PLUGINS; do
   expect_text log "unknown parameter '?no-such-parameter"
   expect_fail log nbdkit -U - "$p" "$tmpdir/no-such-file" --run true
   expect_text log "no-such-file.*No such file or directory"
+done
+
+for f in $FILTERS; do
+  nbdkit --filter="$f" null --version > log
+  expect_text log "^$f "
+  nbdkit --filter="$f" null --help > log
+  expect_text log "^filter: $f \(nbdkit $f filter\)"
+  expect_text log "/filters/$f/.libs/nbdkit-$f-filter.so"
+  expect_fail log nbdkit -U - --filter="$f" null no-such-parameter=1 \
+    --run true
+  expect_text log 'no-such-parameter'
 done

@@ -1,5 +1,5 @@
-# --help has one line for each parameter, in the form that completion
-# looks for, and the manual page documents exactly these.
+# --help of plugins and filters has one line for each parameter, in the form
+# that completion looks for, and the manual page documents exactly these.
 # SPDX-License-Identifier: BSD-3-Clause
 
 . "$srcdir/functions.sh"
@@ -24,16 +24,25 @@ pod_parameters () {
     sed -n 's/^=item \[\{0,1\}B<\([-a-z0-9]*\)=.*/\1/p' | sort -u
 }
 
-for p in $PLUGINS; do
-  pod=$top_srcdir/plugins/$p/nbdkit-$p-plugin.pod
-  nbdkit "$p" --help > help
-  help_parameters help > in-help || fail "$p: malformed lines in --help"
+# check NAME POD: the help of that module is in the file help.
+check () {
+  help_parameters help > in-help || fail "$1: malformed lines in --help"
   uniq -d in-help > twice
-  [ ! -s twice ] || fail "$p: twice in --help: $(cat twice)"
-  pod_parameters "$pod" > in-pod
-  [ -s in-pod ] || fail "$pod: no parameters under PARAMETERS"
+  [ ! -s twice ] || fail "$1: twice in --help: $(cat twice)"
+  pod_parameters "$2" > in-pod
+  [ -s in-pod ] || fail "$2: no parameters under PARAMETERS"
   diff -u in-help in-pod ||
-    fail "$p: parameters in --help (-) and in the manual (+) differ"
+    fail "$1: parameters in --help (-) and in the manual (+) differ"
+}
+
+for p in $PLUGINS; do
+  nbdkit "$p" --help > help
+  check "$p" "$top_srcdir/plugins/$p/nbdkit-$p-plugin.pod"
+done
+for f in $FILTERS; do
+  nbdkit --filter="$f" null --help > all
+  sed -n "/^filter: $f /,/^\$/p" all > help
+  check "$f" "$top_srcdir/filters/$f/nbdkit-$f-filter.pod"
 done
 
 # These must not pass.

@@ -28,15 +28,23 @@ check_pod () {
     echo "does not end with FILES, VERSION, SEE ALSO, AUTHORS, COPYRIGHT"
 }
 
+modules=()
 for p in $PLUGINS; do
-  pod=$top_srcdir/plugins/$p/nbdkit-$p-plugin.pod
+  modules+=("plugins/$p/nbdkit-$p-plugin")
+done
+for f in $FILTERS; do
+  modules+=("filters/$f/nbdkit-$f-filter")
+done
+
+for module in "${modules[@]}"; do
+  pod=$top_srcdir/$module.pod
   [ -f "$pod" ] || fail "$pod is missing"
   check_pod "$pod" > complaints || :
   if [ -s complaints ]; then
     cat complaints >&2
     fail "$pod"
   fi
-  grep -q "^nbdkit-$p-plugin - " "$pod" || fail "$pod: NAME line"
+  grep -q "^${module##*/} - " "$pod" || fail "$pod: NAME line"
 done
 
 printf '=head1 NAME\n\nx - y\n\n=over\n\nno end\n' > bad.pod

@@ -82,32 +82,33 @@ done
 # The other geometries, which only we make.
 qemu-img create -q -f qcow theirs.qcow $size
 write_theirs theirs.qcow
-for cluster in 512 1K 2K 4K 8K 16K 32K 64K; do
-  for bits in 6 9 13; do
-    echo "cluster-size=$cluster l2-bits=$bits"
-    rm -f ours.qcow
-    make ours.qcow cluster-size=$cluster l2-bits=$bits
-    [ "$(cat made)" = $size ] || fail "size is $(cat made)"
-    qemu-img info ours.qcow > info.log
-    expect_text info.log '^file format: qcow$' "\($size bytes\)"
-    qemu-io -r -f qcow -c "read -P 0 0 $size" ours.qcow > io.log
-    expect_no_text io.log failed
-    len=$((1 << 16#$(peek ours.qcow 32 1)))
-    [ $len -eq "$(numfmt --from=iec $cluster)" ] ||
-      fail "the header says clusters of $len"
-    [ "$((16#$(peek ours.qcow 33 1)))" = $bits ] ||
-      fail "the header says l2-bits 0x$(peek ours.qcow 33 1)"
-    write_ours ours.qcow
-    qemu-img compare -q -f qcow -F qcow theirs.qcow ours.qcow ||
-      fail "what we wrote differs: $cluster $bits"
-    # ... and the other way round.
-    rm -f ours.qcow
-    make ours.qcow cluster-size=$cluster l2-bits=$bits
-    write_theirs ours.qcow
-    nbdkit -r -U - qcow ours.qcow --run 'nbdcopy "$uri" ours.raw'
-    qemu-img compare -q -f qcow -F raw theirs.qcow ours.raw ||
-      fail "what QEMU wrote reads differently: $cluster $bits"
-  done
+for geometry in 512:6 512:12 512:13 1K:9 2K:7 4K:8 4K:9 8K:10 16K:11 32K:6 \
+                64K:6 64K:13; do
+  cluster=${geometry%:*}
+  bits=${geometry#*:}
+  echo "cluster-size=$cluster l2-bits=$bits"
+  rm -f ours.qcow
+  make ours.qcow cluster-size=$cluster l2-bits=$bits
+  [ "$(cat made)" = $size ] || fail "size is $(cat made)"
+  qemu-img info ours.qcow > info.log
+  expect_text info.log '^file format: qcow$' "\($size bytes\)"
+  qemu-io -r -f qcow -c "read -P 0 0 $size" ours.qcow > io.log
+  expect_no_text io.log failed
+  len=$((1 << 16#$(peek ours.qcow 32 1)))
+  [ $len -eq "$(numfmt --from=iec $cluster)" ] ||
+    fail "the header says clusters of $len"
+  [ "$((16#$(peek ours.qcow 33 1)))" = $bits ] ||
+    fail "the header says l2-bits 0x$(peek ours.qcow 33 1)"
+  write_ours ours.qcow
+  qemu-img compare -q -f qcow -F qcow theirs.qcow ours.qcow ||
+    fail "what we wrote differs: $cluster $bits"
+  # ... and the other way round.
+  rm -f ours.qcow
+  make ours.qcow cluster-size=$cluster l2-bits=$bits
+  write_theirs ours.qcow
+  nbdkit -r -U - qcow ours.qcow --run 'nbdcopy "$uri" ours.raw'
+  qemu-img compare -q -f qcow -F raw theirs.qcow ours.raw ||
+    fail "what QEMU wrote reads differently: $cluster $bits"
 done
 
 # A backing file, of each format; its size is the default.

@@ -66,7 +66,7 @@ for geometry in "" "cluster-size=64k l2-bits=6"; do
     backing-format=qcow $geometry --run true
   resize over.qcow 3M
   io over.qcow 'read -P 5 0 32k' 'read -P 0 32k 3040k'
-  resize over.qcow 20k shrink=true
+  resize over.qcow 20K shrink=true
   resize over.qcow 300M
   io over.qcow 'read -P 5 0 20k' 'read -P 0 20k 4M'
 done
@@ -75,7 +75,9 @@ expect_text log 'over.qcow: .*backing=none'
 
 # Compressed clusters go, whatever else lies beside them.
 head -c 1048576 /dev/zero | tr '\0' z > raw
-qemu-img convert -q -f raw -O qcow -c raw packed.qcow
+# (QEMU 7.2 fails at the end of that, with all written.)
+qemu-img convert -q -f raw -O qcow -c raw packed.qcow || :
+qemu-img compare -q -f raw -F qcow raw packed.qcow
 resize packed.qcow 99K shrink=true
 io packed.qcow 'read -P 0x7a 0 99k'
 resize packed.qcow 1G

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "chain/candidate.h"
 #include "chain/chain.h"
 #include "chain/probe.h"
 #include "chain/refuse.h"
@@ -353,6 +354,19 @@ open_top (struct chain *chain)
   return parse_layer (chain, 0, set->cache_size);
 }
 
+static int
+find_recorded_base (const struct chain *chain, size_t at,
+                    struct reference *ref)
+{
+  CLEANUP_FREE char *name = candidate_choose (&chain->settings->policy,
+                                              chain->layers[at].path,
+                                              chain->layers[at].image);
+
+  if (name == NULL)
+    return -1;
+  return find_reference (chain, at, name, POLICY_BACKING, ref);
+}
+
 /* What does layer 'at' stand on?  0, with ref->path NULL for nothing. */
 static int
 find_base (const struct chain *chain, size_t at, struct reference *ref)
@@ -365,8 +379,7 @@ find_base (const struct chain *chain, size_t at, struct reference *ref)
   if (at == 0 && set->backing == CHAIN_BACKING_PATH)
     return reference_by_user (set->backing_path, ref);
   if (img->wants_backing)
-    return find_reference (chain, at, img->backing_name, POLICY_BACKING,
-                           ref);
+    return find_recorded_base (chain, at, ref);
   if (at == 0 && set->backing_format) {
     report_error ("%s: backing-format=%s: the image has no backing file",
                   img->name, set->backing_format);

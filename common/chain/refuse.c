@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "chain/candidate.h"
 #include "chain/probe.h"
 #include "chain/refuse.h"
 #include "include/cleanup.h"
@@ -87,6 +88,21 @@ glance (const struct chain *chain, const struct policy_verdict *verdict,
   return image_open (format, src, verdict->path, GLANCE_CACHE);
 }
 
+/* judge_need for the backing file of 'img', if it has one that is there. */
+static bool
+judge_base (const struct chain *chain, const char *path,
+            const struct image *img, struct needs *needs,
+            struct policy_verdict *verdict)
+{
+  CLEANUP_FREE char *name = NULL;
+
+  if (!img->wants_backing)
+    return false;
+  name = candidate_choose (&chain->settings->policy, path, img);
+  return name &&
+    judge_need (chain, path, name, POLICY_BACKING, needs, verdict);
+}
+
 /* The next image below 'img', which glance opened, after its needs are
  * noted.
  */
@@ -100,9 +116,7 @@ step_down (const struct chain *chain, const struct image *img,
 
   if (img->wants_data_file)
     judge_need (chain, path, img->data_file_name, POLICY_DATA, needs, &data);
-  if (!img->wants_backing ||
-      !judge_need (chain, path, img->backing_name, POLICY_BACKING, needs,
-                   &base))
+  if (!judge_base (chain, path, img, needs, &base))
     return NULL;
   return glance (chain, &base, img->backing_format);
 }
@@ -127,8 +141,7 @@ collect_needs (const struct chain *chain, size_t at, struct needs *needs)
     base.path = strdup (set->backing_path);
     base.real = realpath (set->backing_path, NULL);
   }
-  else if (!judge_need (chain, layer->path, layer->image->backing_name,
-                        POLICY_BACKING, needs, &base))
+  else if (!judge_base (chain, layer->path, layer->image, needs, &base))
     return;
   if (base.path && base.real)
     img = glance (chain, &base, at == 0 && set->backing_format

@@ -54,6 +54,8 @@ glue_unload (void)
   life_free (life);
   life = NULL;
   parameters_free ();
+  if (about->unload)
+    about->unload ();
 }
 
 int

@@ -37,6 +37,8 @@ struct glue_parameter {
   const char *key;
   int (*set) (const char *key, const char *value);
   bool for_create;              /* makes sense with create=true only */
+  bool for_change;              /* for plugins with can_change only */
+  bool is_repeatable;
 };
 
 /* A new image, as far as all formats have it in common.  Borrowed. */
@@ -65,6 +67,13 @@ struct glue_plugin {
   int (*check_create) (const struct glue_create *what);
   int (*create) (const struct glue_create *what);
 
+  bool can_change;              /* create= and resize= are known */
+
+  /* Add what this plugin's parameters say; or NULL. */
+  void (*add_wishes) (struct image_wishes *wishes);
+
+  void (*unload) (void);        /* free what these hold; or NULL */
+
   void (*dump) (void);          /* further lines of --dump-plugin; or NULL */
   const int *debug_chain;       /* debug flags of the plugin; or NULL */
   const int *debug_extents;
@@ -75,6 +84,9 @@ struct glue_plugin {
  * "fixup=write".  -1, reported: somebody asked for something else before.
  */
 extern int glue_set_fixup (enum image_fixup fixup, const char *who);
+
+/* Let images refer to 'path', as allow-path= does.  -1, reported. */
+extern int glue_allow_path (const char *path);
 
 /* First of all calls. */
 extern void glue_load (const struct glue_plugin *about);
@@ -88,7 +100,10 @@ extern void glue_load (const struct glue_plugin *about);
   "allow-path=<PATH>     Let images refer to this (repeatable).\n"      \
   "cache-size=<SIZE>     Memory for metadata, default 128M.\n"          \
   "lock=auto|on|off      Lock files against other programs.\n"          \
-  "force-share=<BOOL>    Read even while another program writes.\n"       \
+  "force-share=<BOOL>    Read even while another program writes."
+
+/* The same for plugins that write: can_change. */
+#define GLUE_CHANGE_HELP                                                \
   "create=<BOOL>         Make the image first.\n"                         \
   "size=<SIZE>           How large its disk is to be.\n"                  \
   "overwrite=<BOOL>      Make it even where something is there.\n"        \

@@ -164,6 +164,12 @@ set_force_share (const char *key, const char *value)
 }
 
 int
+glue_allow_path (const char *path)
+{
+  return policy_allow (&given.policy, path);
+}
+
+int
 glue_set_fixup (enum image_fixup fixup, const char *who)
 {
   if (given.fixup_by && given.fixup != fixup) {
@@ -234,12 +240,12 @@ static const struct glue_parameter common_parameters[] = {
   { "lock", set_lock },
   { "force-share", set_force_share },
   { "cache-size", set_cache_size },
-  { "create", set_create },
-  { "size", set_size },
-  { "overwrite", set_overwrite },
-  { "resize", set_resize },
-  { "shrink", set_shrink },
-  { "allow-path", set_allow_path }, /* the last: repeatable */
+  { "create", set_create, .for_change = true },
+  { "size", set_size, .for_change = true },
+  { "overwrite", set_overwrite, .for_change = true },
+  { "resize", set_resize, .for_change = true },
+  { "shrink", set_shrink, .for_change = true },
+  { "allow-path", set_allow_path, .is_repeatable = true },
 };
 
 #define NR_COMMON (sizeof common_parameters / sizeof common_parameters[0])
@@ -265,7 +271,9 @@ parameters_set (const struct glue_plugin *about, const char *key,
       continue;
     if (common_parameters[i].set == set_data_file && !about->has_data_files)
       continue;
-    if (was_given[i] && i < NR_COMMON - 1)
+    if (common_parameters[i].for_change && !about->can_change)
+      continue;
+    if (was_given[i] && !common_parameters[i].is_repeatable)
       return refuse_twice (key);
     was_given[i] = true;
     return common_parameters[i].set (key, value);
@@ -276,7 +284,7 @@ parameters_set (const struct glue_plugin *about, const char *key,
     if (strcmp (key, p->key) != 0)
       continue;
     assert (i < MAX_OWN);
-    if (own_was_given[i])
+    if (own_was_given[i] && !p->is_repeatable)
       return refuse_twice (key);
     own_was_given[i] = true;
     return p->set (key, value);
@@ -354,6 +362,8 @@ parameters_complete (const struct glue_plugin *about,
     .wishes = { .fixup = given.fixup },
     .trace = about->debug_chain && *about->debug_chain,
   };
+  if (about->add_wishes)
+    about->add_wishes (&set->wishes);
   return 0;
 }
 

@@ -110,6 +110,9 @@ close_layer (struct image *img)
   range_locks_destroy (&img->ranges);
   source_put (img->data_source);
   source_put (img->source);
+  for (char **c = img->backing_candidates; c && *c; ++c)
+    free (*c);
+  free (img->backing_candidates);
   free (img->backing_name);
   free (img->backing_format);
   free (img->data_file_name);

@@ -29,12 +29,22 @@ enum image_fixup {
   IMAGE_FIXUP_WRITE,            /* change it when it is going to be written */
 };
 
-/* What the user wants of a driver; all zero is the default. */
+/* Where paths of another machine are here: those that begin with 'prefix',
+ * a drive, volume or share, lie below 'dir', which is absolute.
+ */
+struct image_path_map {
+  const char *prefix;
+  const char *dir;
+};
+
+/* What the user wants of a driver; all zero is the default.  Borrowed. */
 struct image_wishes {
   enum image_fixup fixup;
   bool strict_log;              /* refuse a log that may have been lost */
   bool any_parent;              /* take a parent of another identity */
   bool check_all;               /* look through all tables at open */
+  const struct image_path_map *maps;
+  size_t nr_maps;
 };
 
 struct image {
@@ -53,6 +63,10 @@ struct image {
   bool wants_backing;           /* a base is recorded */
   char *backing_name;           /* as recorded; NULL; owned */
   char *backing_format;         /* as recorded; NULL: not recorded; owned */
+  char **backing_candidates;    /* instead of backing_name: names of which
+                                   the first that exists counts; ends with
+                                   NULL; owned */
+  bool backing_ignores_case;    /* ... on a file system that knew no case */
   bool wants_data_file;         /* an external data file is needed */
   char *data_file_name;         /* as recorded; NULL: not recorded; owned */
   const char *why_read_only;    /* NULL, or why nothing may be changed, a

@@ -55,4 +55,17 @@ store_entry_be64 (void *p, uint64_t v)
   __atomic_store_n ((uint64_t *) p, htobe64 (v), __ATOMIC_RELEASE);
 }
 
+/* The same for formats in little endian. */
+static inline uint64_t
+load_entry_le64 (const void *p)
+{
+  return le64toh (__atomic_load_n ((const uint64_t *) p, __ATOMIC_ACQUIRE));
+}
+
+static inline void
+store_entry_le64 (void *p, uint64_t v)
+{
+  __atomic_store_n ((uint64_t *) p, htole64 (v), __ATOMIC_RELEASE);
+}
+
 #endif /* NDF_BYTE_ORDER_H */

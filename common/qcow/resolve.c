@@ -31,11 +31,11 @@
 #define PIECE_LEN 4096
 
 /* No image makes us read more than so much of candidates ... */
-#define MAX_READ (UINT64_C (1) << 30)
+#define MAX_READ (UINT64_C (1) << 29)
 
 /* ... or hash more than so much. */
 #define MAX_HASHED (UINT64_C (1) << 28)
-#define MAX_HASHED_BITS 16
+#define MAX_HASHED_BITS 8
 
 /* What one settles may settle others. */
 #define MAX_ROUNDS 4
@@ -324,34 +324,38 @@ for_each_group (struct resolver *r, settle_fn *settle)
   return 0;
 }
 
-/* What is taken is out for the rest, who must be at the other place: one
- * of them.
+/* What is taken is out for the rest; if that is one entry, the other place
+ * must be its own.
  */
 static int
 settle_by_uniqueness (struct resolver *r, size_t first, size_t end)
 {
   bool is_taken[2] = { false, false };
-  size_t i;
+  struct qcow_ambiguous *last = NULL;
+  size_t nr_left = 0, i;
+  unsigned k;
 
   for (i = first; i < end; ++i) {
-    const struct qcow_ambiguous *e = &r->a->list[i];
+    struct qcow_ambiguous *e = &r->a->list[i];
 
     if (e->choice != QCOW_UNDECIDED)
       is_taken[place_of (e, e->choice)] = true;
-  }
-  for (i = first; i < end; ++i) {
-    struct qcow_ambiguous *e = &r->a->list[i];
-    unsigned k;
-
-    for (k = 0; k < 2 && e->choice == QCOW_UNDECIDED; ++k) {
-      e->is_out[k] = is_taken[place_of (e, k)];
-      e->is_out[!k] = is_taken[place_of (e, !k)];
-      if (e->is_out[k] && can_choose (e, !k)) {
-        choose (r, e, !k);
-        is_taken[place_of (e, !k)] = true;
-      }
+    else {
+      nr_left++;
+      last = e;
     }
   }
+  for (i = first; i < end; ++i)
+    for (k = 0; k < 2; ++k) {
+      struct qcow_ambiguous *e = &r->a->list[i];
+
+      e->is_out[k] = is_taken[place_of (e, k)];
+    }
+  if (nr_left != 1 || last->is_out[0] == last->is_out[1])
+    return 0;
+  k = last->is_out[QCOW_AS_BIG] ? QCOW_AS_LITTLE : QCOW_AS_BIG;
+  if (can_choose (last, k))
+    choose (r, last, k);
   return 0;
 }
 

@@ -112,6 +112,16 @@ mark (struct survey *v, uint64_t host, uint64_t len, enum qcow_use use)
                           ((host + len - 1) >> bits) - first + 1, use);
 }
 
+/* Can a pass write the pages of a table that ends at 'end'? */
+static bool
+reaches (const struct survey *v, uint64_t end)
+{
+  const struct source *src = v->img->source;
+
+  return src->can_grow ||
+    round_up (end, cache_page_len (v->img->cache)) <= source_len (src);
+}
+
 static int
 mark_table (struct survey *v, uint64_t l1_index, uint64_t l2_host)
 {
@@ -123,6 +133,11 @@ mark_table (struct survey *v, uint64_t l1_index, uint64_t l2_host)
                    "byte %" PRIu64 ", does not lie at a multiple of %"
                    PRIu32 " bytes, as every known program puts it; "
                    LEAVE_ALONE, v->img->name, l1_index, l2_host, page_len);
+  if (!reaches (v, l2_host + qcow_l2_len (&v->q->header)))
+    return REFUSE (EINVAL, "%s: the L2 table of L1 entry %" PRIu64 ", at "
+                   "byte %" PRIu64 ", passes the end of the file, which "
+                   "cannot grow; " LEAVE_ALONE, v->img->name, l1_index,
+                   l2_host);
   r = mark (v, l2_host, qcow_l2_len (&v->q->header), QCOW_META);
   if (r == 1)
     return REFUSE (EINVAL, "%s: the L2 table of L1 entry %" PRIu64 ", at "
@@ -229,6 +244,10 @@ survey (struct survey *v)
 {
   const struct qcow_header *h = &v->q->header;
 
+  if (!reaches (v, qcow_l1_end (h)))
+    return REFUSE (EINVAL, "%s: the L1 table at byte %" PRIu64 " (header "
+                   "byte 40) passes the end of the file, which cannot grow; "
+                   LEAVE_ALONE, v->img->name, h->l1_host);
   if (mark (v, 0, QCOW_HEADER_LEN, QCOW_META) == -1 ||
       mark (v, h->backing_host, MAX (h->backing_len, 1U), QCOW_META) == -1 ||
       mark (v, h->l1_host, h->nr_l1 * 8, QCOW_META) == -1)

@@ -504,6 +504,26 @@ test_short_file (void)
   test_qcow_free (&t);
 }
 
+/* An entry that begins in a hole of the file and ends behind it. */
+static void
+test_half_in_hole (void)
+{
+  struct test_qcow t;
+  struct qcow_verdict v;
+
+  test_qcow_make (&t, &(struct test_qcow_spec) {
+      .disk_len = 4096 * MIB, .l1_host = 4093, .is_empty = true,
+      .file_len = 8192 * MIB });
+  test_qcow_poke (&t, 12288, 5, 0x100000);      /* of entry 1024 */
+  CHECK (source_extent (t.src, 12285, 8).hole);
+  CHECK (judge (&t, &v) == 0);
+  CHECK (v.nr_big == 1 && v.nr_damaged == 0);
+  test_qcow_poke (&t, 12288, 5, 0x100001);
+  CHECK (judge (&t, &v) == 0);
+  CHECK (v.nr_damaged == 1 && v.first_damaged == 1024);
+  test_qcow_free (&t);
+}
+
 static void
 test_faults (void)
 {
@@ -556,6 +576,7 @@ main (void)
   test_plain_little ();
   test_large ();
   test_short_file ();
+  test_half_in_hole ();
   test_faults ();
   return EXIT_SUCCESS;
 }

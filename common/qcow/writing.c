@@ -57,6 +57,26 @@ read_again (struct image *img)
   return 0;
 }
 
+/* An interrupted conversion is to be finished: the table goes back to its
+ * home.  Gather again what is in use, now with that; nothing may lie there.
+ */
+static int
+survey_home (struct image *img, uint64_t home_host)
+{
+  struct qcow *q = qcow_state (img);
+  const uint64_t copy_host = q->header.l1_host;
+  int r;
+
+  qcow_space_free (q->writer->space);
+  q->writer->space = qcow_space_new (img, q->header.cluster_bits);
+  if (q->writer->space == NULL)
+    return -1;
+  q->header.l1_host = home_host;
+  r = qcow_survey (img);
+  q->header.l1_host = copy_host;
+  return r;
+}
+
 /* Convert the L1 table, and finish what an earlier conversion left. */
 static int
 fix_up (struct image *img)
@@ -72,6 +92,8 @@ fix_up (struct image *img)
     return -1;
   if (!plan.is_needed)
     return 0;
+  if (plan.must_finish && survey_home (img, plan.home_host) == -1)
+    return -1;
   if (img->source->can_grow)
     r = qcow_convert_growing (img->source, img->name, &q->header,
                               &q->verdict, &plan, end);

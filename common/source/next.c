@@ -183,7 +183,10 @@ next_sync (struct source *src)
   return -1;
 }
 
-/* What the next layer says of the block of 'host' and of what follows. */
+/* What the next layer says of the block of 'host' and of what follows.
+ * Only one run is asked for: nbdkit's split plugin crashes when the end of
+ * a range lies inside a longer run, and it is asked for more than one.
+ */
 static struct source_extent
 next_extent (struct source *src, uint64_t host, uint64_t len)
 {
@@ -202,8 +205,9 @@ next_extent (struct source *src, uint64_t host, uint64_t len)
   list = nbdkit_extents_new (start, source_len (src));
   if (list == NULL)
     return ext;
-  if (s->next->extents (s->next, (uint32_t) count, start, 0, list, &err) == 0
-      && nbdkit_extents_count (list) > 0) {
+  if (s->next->extents (s->next, (uint32_t) count, start,
+                        NBDKIT_FLAG_REQ_ONE, list, &err) == 0 &&
+      nbdkit_extents_count (list) > 0) {
     const struct nbdkit_extent first = nbdkit_get_extent (list, 0);
 
     if (first.offset == start && first.length > host - start) {

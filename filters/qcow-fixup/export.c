@@ -325,22 +325,30 @@ tell_view (struct export *e, const struct finding *f, bool readonly,
                     why);
 }
 
-/* Convert and repair, durably.  -1: the image must be viewed. */
+/* Repair and convert, durably; *f becomes what is there then.  Repair comes
+ * first, since a sound table lets more of the header stay as it is.
+ * -1: the image must be viewed, if *f is still FOUND_QCOW.
+ */
 static int
-change (struct export *e, struct source *src, const struct finding *f,
+change (struct export *e, struct source *src, struct finding *f,
         bool repairs)
 {
   int r = 0;
 
-  if (f->plan.is_needed) {
+  if (repairs) {
+    r = qcow_stray_repair (src, e->label, &f->header, &f->stray);
+    if (r == 0) {
+      finding_free (f);
+      r = finding_make (src, e->label, f);
+    }
+  }
+  if (r == 0 && f->plan.is_needed) {
     r = qcow_convert_fixed (src, e->label, &f->header, &f->verdict,
                             &f->plan);
     nr_conversions++;
     if (r == 0)
       report_debug ("qcow: converted name=%s", e->label);
   }
-  if (r == 0 && repairs)
-    r = qcow_stray_repair (src, e->label, &f->header, &f->stray);
   e->sync_failed |= src->sync_failed;
   if (r == -1 && may_tell (e, TOLD_READ_ONLY))
     report_warning ("%s: is served read-only, converted in memory as far as "
@@ -363,11 +371,11 @@ publish (struct export *e, struct finding *f, enum export_mode mode)
 
 /* Change it if that is wanted and possible, and decide how to serve it.
  * While it is changed nobody reads, or he could see what only a power cut
- * should leave.
+ * should leave.  -1, reported: it could not be read any more.
  */
-static enum export_mode
-decide (struct export *e, struct source *src, const struct finding *f,
-        bool readonly, nbdkit_next *next)
+static int
+decide (struct export *e, struct source *src, struct finding *f,
+        bool readonly, nbdkit_next *next, enum export_mode *mode)
 {
   const bool needs_view = finding_needs_view (f) || e->sync_failed;
   const char *why = why_in_memory (e, f, readonly, next);
@@ -378,14 +386,15 @@ decide (struct export *e, struct source *src, const struct finding *f,
   tell_stray (e, &f->stray, repairs);
   if (why && needs_view)
     tell_view (e, f, readonly, why);
-  if (why)
-    return needs_view ? EXPORT_VIEW : EXPORT_PLAIN;
-  if (!needs_view && !repairs)
-    return EXPORT_PLAIN;
+  *mode = why && needs_view ? EXPORT_VIEW : EXPORT_PLAIN;
+  if (why || (!needs_view && !repairs))
+    return 0;
   lock_must (pthread_rwlock_wrlock (&e->gate));
   r = change (e, src, f, repairs);
   lock_must (pthread_rwlock_unlock (&e->gate));
-  return r == 0 ? EXPORT_PLAIN : EXPORT_VIEW;
+  if (r == -1)
+    *mode = EXPORT_VIEW;
+  return f->found == FOUND_QCOW ? 0 : -1;
 }
 
 /* For an image as found: begin to keep its header alive, or end that. */
@@ -424,8 +433,9 @@ examine_locked (struct export *e, nbdkit_next *next, bool readonly)
     finding_free (&f);
     return -1;
   }
-  if (f.found == FOUND_QCOW)
-    mode = decide (e, src, &f, readonly, next);
+  if (f.found == FOUND_QCOW &&
+      decide (e, src, &f, readonly, next, &mode) == -1)
+    return -1;
   publish (e, &f, mode);
   return 0;
 }

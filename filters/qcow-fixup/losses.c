@@ -265,6 +265,30 @@ is_deliberate (const struct preserve *p, const struct change *c,
   return false;
 }
 
+/* Both lists are of one type and sorted: mark the kept that are not found,
+ * and the found that are like none that is kept.  One more of the same is
+ * no change: it may be an old one that a rewrite in pieces has not reached.
+ */
+static void
+match_type (struct entry **kept, size_t nr_kept, struct entry **found,
+            size_t nr_found)
+{
+  size_t i, j = 0;
+
+  for (i = 0; i <= nr_kept; ++i) {
+    for (; j < nr_found &&
+           (i == nr_kept || compare_entries (&found[j], &kept[i]) < 0); ++j)
+      found[j]->mark = i == 0 ||
+        compare_entries (&found[j], &kept[i - 1]) != 0;
+    if (i == nr_kept)
+      break;
+    kept[i]->mark = j == nr_found ||
+      compare_entries (&found[j], &kept[i]) != 0;
+    if (!kept[i]->mark)
+      ++j;
+  }
+}
+
 /* Compare those of one type, kept and found. */
 static void
 compare_type (const struct preserve *p, const struct change *c,
@@ -272,19 +296,9 @@ compare_type (const struct preserve *p, const struct change *c,
               struct entry **found, size_t nr_found)
 {
   bool differs = false, deliberate = true;
-  size_t i, j = 0;
+  size_t i, j;
 
-  for (i = 0; i < nr_kept; ++i) {
-    for (; j < nr_found && compare_entries (&found[j], &kept[i]) < 0; ++j)
-      found[j]->mark = true;
-    kept[i]->mark = j == nr_found ||
-      compare_entries (&found[j], &kept[i]) != 0;
-    if (!kept[i]->mark)
-      ++j;
-  }
-  for (; j < nr_found; ++j)
-    found[j]->mark = true;
-
+  match_type (kept, nr_kept, found, nr_found);
   for (j = 0; j < nr_found; ++j)
     if (found[j]->mark) {
       differs = true;

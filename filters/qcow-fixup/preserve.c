@@ -37,11 +37,11 @@
  * A header that can not be parsed is let through; what is kept waits until
  * it can be.
  *
- * Power cuts.  Added bytes are never visible before they are complete: they
- * are written behind the client's end of the list, made durable, and then
- * linked by one write inside a sector.  When all of them lie in one sector
- * they go with the client's own bytes in one write.  So a cut loses nothing
- * that the client's write alone would not have lost.
+ * Power cuts.  What is added within the header's own sector goes with the
+ * client's bytes in one write.  Else the client's bytes are made durable
+ * first; then what is added, behind the end of its list; then it is linked
+ * by a write inside one sector.  So a cut loses nothing that the client's
+ * write alone would not have lost.
  *
  * Format: docs/interop/qcow2.txt in QEMU 7.2, "Header extensions".
  *
@@ -252,34 +252,53 @@ write_target_locked (struct preserve *p, const struct preserve_below *below,
   return 0;
 }
 
+/* Can merged bytes [start, end) go with the client's write?  They can when
+ * they are in the header's own sector, or are there already; and when the
+ * whole list moves, which the client then writes whole.
+ */
+static bool
+is_one_write (const struct preserve *p, const struct change *c,
+              uint64_t start, uint64_t end)
+{
+  return end <= SECTOR ||
+    (c->has_grown && c->view.live_end > SECTOR) ||
+    memcmp (p->disk + start, c->merged + start, end - start) == 0;
+}
+
 /* Write a header with what the client left out. */
 static int
 write_merged_locked (struct preserve *p, struct change *c)
 {
   CLEANUP_FREE uint8_t *hidden = NULL;
-  const struct view *v = &c->view;
   uint64_t start = 0, end = p->guarded_len;
+  uint64_t live_end = c->view.live_end;
 
+  assert_held (&p->lock);
   if (!find_difference (c->next, c->merged, &start, &end) ||
-      start / SECTOR == (end - 1) / SECTOR ||
-      (c->has_grown && v->live_end > SECTOR))
+      is_one_write (p, c, start, end))
     return write_target_locked (p, c->below, c->merged, c->start, c->end,
                                 c->fua);
 
-  /* Everything but what the client's list, as it ends, can see. */
+  /* The client's bytes; those that its list, as it ends, can not see; the
+   * others.
+   */
   hidden = malloc (p->cluster_len);
   if (hidden == NULL)
     return REFUSE (ENOMEM, "%s: no memory for the header", p->name);
   memcpy (hidden, c->next, p->cluster_len);
-  if (end > v->live_end)
-    memcpy (hidden + v->live_end, c->merged + v->live_end,
-            end - v->live_end);
   if (write_target_locked (p, c->below, hidden, c->start, c->end,
                            false) == -1 ||
       flush_disk_locked (p, c->below) == -1)
     return -1;
+  if (end > live_end) {
+    memcpy (hidden + live_end, c->merged + live_end, end - live_end);
+    if (write_target_locked (p, c->below, hidden, live_end, end,
+                             false) == -1 ||
+        flush_disk_locked (p, c->below) == -1)
+      return -1;
+  }
   return write_target_locked (p, c->below, c->merged, start,
-                              MIN (end, v->live_end), c->fua);
+                              MIN (end, live_end), c->fua);
 }
 
 /* ---- the change */

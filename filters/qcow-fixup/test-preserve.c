@@ -498,6 +498,17 @@ test_pieces (void)
     world_free (w);
   }
 
+  /* An old one is still there when the new one is written. */
+  struct world *twice = new_world (PRESERVE_STRICT);
+
+  at = begin (3, 112, NULL);
+  put (c0, at, X, "hello");
+  CHECK (client_write (twice, c0, at + 16, 0) == 0);
+  EXPECT (twice, "v3 112 12345678:hello 12345678:hello 23456789:world!!!");
+  CHECK (client_write (twice, c0 + at + 16, LEN - at - 16, at + 16) == 0);
+  EXPECT (twice, "v3 112 12345678:hello 23456789:world!!!");
+  world_free (twice);
+
   /* A shorter header, then its list. */
   struct world *w = new_fields_world (PRESERVE_STRICT);
 

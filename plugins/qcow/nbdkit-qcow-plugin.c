@@ -17,6 +17,7 @@
 #include "qcow/qcow.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
+#include "vhdx/vhdx.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -34,13 +35,14 @@ dump (void)
 }
 
 static const struct format *const formats[] = {
-  &raw_format, &qcow_format, &qcow2_format, NULL
+  &raw_format, &qcow_format, &qcow2_format, &vhdx_format, NULL
 };
 
 static const struct glue_plugin about = {
   .name = "qcow",
   .format = &qcow_format,
   .formats = formats,
+  .can_change = true,
   .parameters = qcow_parameters,
   .check_create = qcow_options_check,
   .create = qcow_options_create,
@@ -63,7 +65,8 @@ static struct nbdkit_plugin plugin = {
   .version = PACKAGE_VERSION,
   .description = "Serve disk images in the qcow format, version 1, also "
     "those of Xen's tapdisk",
-  .config_help = GLUE_CONFIG_HELP "\n" QCOW_OPTIONS_HELP,
+  .config_help = GLUE_CONFIG_HELP "\n" GLUE_CHANGE_HELP "\n"
+    QCOW_OPTIONS_HELP,
   .load = load,
   GLUE_CALLBACKS
 };

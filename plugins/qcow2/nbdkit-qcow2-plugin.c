@@ -17,6 +17,7 @@
 #include "qcow/qcow.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
+#include "vhdx/vhdx.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -34,13 +35,14 @@ dump (void)
 }
 
 static const struct format *const formats[] = {
-  &raw_format, &qcow2_format, &qcow_format, NULL
+  &raw_format, &qcow2_format, &qcow_format, &vhdx_format, NULL
 };
 
 static const struct glue_plugin about = {
   .name = "qcow2",
   .format = &qcow2_format,
   .formats = formats,
+  .can_change = true,
   .parameters = qcow2_parameters,
   .has_data_files = true,
   .check_create = qcow2_options_check,
@@ -64,7 +66,8 @@ static struct nbdkit_plugin plugin = {
   .version = PACKAGE_VERSION,
   .description = "Serve disk images in QEMU's qcow2 format, with their "
     "backing files",
-  .config_help = GLUE_CONFIG_HELP "\n" GLUE_DATA_FILE_HELP "\n"
+  .config_help = GLUE_CONFIG_HELP "\n" GLUE_CHANGE_HELP "\n"
+    GLUE_DATA_FILE_HELP "\n"
     QCOW2_OPTIONS_HELP,
   .load = load,
   GLUE_CALLBACKS

@@ -185,15 +185,16 @@ static bool
 is_same (const uint8_t *a, const uint8_t *b, uint64_t len, const char *who,
          FILE *fp)
 {
-  for (uint64_t i = 0; i < len; ++i) {
-    if (a[i] == b[i])
-      continue;
-    if (fp)
-      fprintf (fp, "%s reads %02x at %" PRIu64 ", not %02x\n", who, a[i], i,
-               b[i]);
-    return false;
-  }
-  return true;
+  uint64_t i = 0;
+
+  if (memcmp (a, b, len) == 0)
+    return true;
+  while (a[i] == b[i])
+    i++;
+  if (fp)
+    fprintf (fp, "%s reads %02x at %" PRIu64 ", not %02x\n", who, a[i], i,
+             b[i]);
+  return false;
 }
 
 bool

@@ -47,6 +47,7 @@ struct form {
                                    in use at first, bytes; 0: it grows */
   uint64_t cache_limit;
   uint64_t max_request;         /* bytes; 0: some clusters */
+  bool is_like_others;          /* faults are left to long runs */
 };
 
 struct bed {

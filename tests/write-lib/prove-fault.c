@@ -398,7 +398,7 @@ prove_faults (int argc, char **argv)
   for (size_t i = 0; i < bed_nr_forms; ++i) {
     const struct form *form = &bed_forms[i];
 
-    if (!is_long && (form->commands ||
+    if (!is_long && (form->commands || form->is_like_others ||
                      (IS_SANITIZED && form->populated > MIB)))
       continue;
     if (bed_can_make (form))
