@@ -39,7 +39,6 @@
 
 #define CACHE_LIMIT (256 * 1024)
 #define WRITE_LEN (40 * 1024)
-#define MAX_GROWTH (UINT64_C (128) << 20)
 #define BASE_LEN (96 * 1024)
 #define MAX_COMPARED (1024 * 1024)
 
@@ -55,12 +54,18 @@ struct run {
 
 /* ---- opening */
 
+static uint64_t
+limit_of (const struct run *run, uint64_t len)
+{
+  return run->can_grow ? INT64_MAX : len;
+}
+
 static struct source *
 make_far_source (const struct run *run, uint64_t far_host, size_t cut)
 {
   struct source *src =
-    source_memory ("image", INPUT_FAR_FILE_LEN, INPUT_FAR_FILE_LEN +
-                   (run->can_grow ? MAX_GROWTH : 0));
+    source_memory ("image", INPUT_FAR_FILE_LEN,
+                   limit_of (run, INPUT_FAR_FILE_LEN));
 
   PROMISE (src != NULL &&
            source_pwrite (src, run->data, cut, 0) == 0 &&
@@ -83,7 +88,7 @@ make_source (const struct run *run)
       return make_far_source (run, far_host, cut);
   }
   src = source_memory_copy ("image", run->data, run->len,
-                            run->len + (run->can_grow ? MAX_GROWTH : 0));
+                            limit_of (run, run->len));
   PROMISE (src != NULL);
   return src;
 }
@@ -97,8 +102,8 @@ make_recorded (const struct run *run, struct record **record)
 
   *record = record_new ();
   PROMISE (*record != NULL);
-  src = record_add (*record, "image", initial, source_len (initial) +
-                    (run->can_grow ? MAX_GROWTH : 0));
+  src = record_add (*record, "image", initial,
+                    limit_of (run, source_len (initial)));
   PROMISE (src != NULL);
   return src;
 }

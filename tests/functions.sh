@@ -278,6 +278,7 @@ _is_foreign_leak () {
     /^ *#[0-9]+ / && ! /libsanitizer|__interceptor_/ {
       depth++
       if ((kind == "Direct" || depth == 1) &&
+          ! /\(\/.*\/nbdkit\/(plugins|filters)\/nbdkit-[^\/]*\.so\+/ &&
           /<unknown module>|\.libs\/|\/(common|plugins|filters|tests)\//)
         ours = 1
     }

@@ -128,3 +128,16 @@ serve_fixup () {
 stop_fixup () {
   stop_nbdkit pid
 }
+
+# by_eval FILE: set the array eval to what makes the eval plugin serve the
+# bytes of that file; can_flush and flush are left out.  The commands must
+# not inherit what a sanitized server preloads.
+by_eval () {
+  local dd="unset LD_PRELOAD; exec dd status=none"
+
+  eval=(get_size="unset LD_PRELOAD; exec stat -c %s '$tmpdir/$1'"
+        pread="$dd if='$tmpdir/$1' iflag=skip_bytes,count_bytes \
+                 skip=\$4 count=\$3"
+        pwrite="$dd of='$tmpdir/$1' oflag=seek_bytes seek=\$4 conv=notrunc"
+        can_write='exit 0')
+}

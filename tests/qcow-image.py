@@ -402,6 +402,10 @@ class TapdiskWriter:
             cksum = cksum_bytes(table, forms[cksum])
         if flags & 3 == BIG_ENDIAN and native != table:
             flags |= SPARSE     # that was what the bit meant in 3.0.4
+        if args.header == 12 and not self.name:
+            # Nothing says then that the flags are not there.
+            args.header = 16
+            flags = 0
         head = self.head(self.l1_at, cksum, flags | BIG_ENDIAN, False)
         if args.converted:
             with open(args.converted, "wb") as f:
@@ -461,7 +465,11 @@ def digest(names):
             length = f.seek(0, os.SEEK_END)
             h = hashlib.sha256()
             for at, data in data_of(f, length):
-                h.update(b"%d %d " % (at, len(data)) + data)
+                # Zeroes may be data now and a hole then, or the other way.
+                for i in range(0, len(data), PAGE):
+                    page = data[i:i + PAGE]
+                    if any(page):
+                        h.update(b"%d " % (at + i) + page)
             print(h.hexdigest(), length, name)
 
 

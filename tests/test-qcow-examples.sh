@@ -74,8 +74,10 @@ for example in examples/*; do
     qemu-img compare -q -f qcow -F raw tapdisk.qcow raw.img ||
       fail "QEMU does not read the converted image"
     fingerprint tapdisk.qcow > converted
-    nbdkit -U - qcow tapdisk.qcow --run 'nbdinfo --is read-only "$uri"' &&
+    if nbdkit -U - qcow tapdisk.qcow \
+         --run 'nbdinfo --is read-only "$uri"'; then
       fail "what was converted is read-only"
+    fi
     fingerprint tapdisk.qcow | diff converted -
   fi
   cmp before after || fail "changed its files: $(cat "../$example")"

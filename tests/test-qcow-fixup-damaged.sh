@@ -34,22 +34,20 @@ expect_text log 'L1' 'served read-only.*because entries of its L1 table are'
 
 # A plugin that cannot flush, and one that cannot write.
 tapdisk disk.raw image
+by_eval image
 serve () {
-  serve_fixup -- eval image-bytes=true \
-    get_size="stat -c %s '$tmpdir/image'" \
-    pread="dd if='$tmpdir/image' iflag=skip_bytes,count_bytes \
-             skip=\$4 count=\$3 status=none" \
-    pwrite='exit 1' "$@"
+  serve_fixup -- eval image-bytes=true "${eval[@]}" "$@"
 }
 fingerprint image > before
-serve can_write='exit 0'
+serve
 is_read_only image
 nbdcopy "$uri" served2
 cmp served2 image.converted
 expect_text log 'because the plugin cannot flush it'
 [ "$(grep -c 'because the plugin' log)" -eq 1 ] || fail "told twice"
 stop_fixup
-serve can_write='exit 3' can_flush='exit 0' flush='exit 0'
+eval+=(can_flush='exit 0' flush='exit 0')
+serve can_write='exit 3'
 is_read_only image
 expect_text log 'because the plugin cannot write it'
 stop_fixup

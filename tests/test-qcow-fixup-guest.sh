@@ -32,37 +32,33 @@ passes "a raw disk through our data path" rawimage guest.raw
 fingerprint guest.* | diff before - || fail "an image changed"
 
 # A plugin that is not known: told once, and image-bytes=true would help.
-eval_args=(get_size="stat -c %s '$tmpdir/image'"
-           pread="dd if='$tmpdir/image' iflag=skip_bytes,count_bytes \
-                    skip=\$4 count=\$3 status=none"
-           pwrite="exec dd of='$tmpdir/image' oflag=seek_bytes seek=\$4 \
-                     conv=notrunc status=none"
-           can_write='exit 0' can_flush='exit 0' flush='exit 0')
+by_eval image
+eval+=(can_flush='exit 0' flush='exit 0')
 cp image original
-passes "an unknown plugin" eval "${eval_args[@]}"
+passes "an unknown plugin" eval "${eval[@]}"
 expect_text log 'image from eval.*image-bytes=true'
 [ "$(grep -c image-bytes=true log)" -eq 1 ] || fail "told more than once"
-passes "image-bytes=false" eval "${eval_args[@]}" image-bytes=false
+passes "image-bytes=false" eval "${eval[@]}" image-bytes=false
 expect_no_text log 'image-bytes=true'
 passes "image-bytes=false, file" file image image-bytes=false
 
 # The same for qcow2.
 cp image kept
 qemu-img create -q -f qcow2 image 1M
-passes "qcow2 over an unknown plugin" eval "${eval_args[@]}"
+passes "qcow2 over an unknown plugin" eval "${eval[@]}"
 expect_text log 'like a qcow2 image.*image-bytes=true'
 mv kept image
 
 # Nothing is said about other disks.
 head -c 100000 /dev/zero > image
-passes "zeroes" eval "${eval_args[@]}"
+passes "zeroes" eval "${eval[@]}"
 expect_no_text log 'image-bytes=true'
 printf 'QFI' > image
 passes "3 bytes" file image
 cp original image
 
 # With image-bytes=true it is an image.
-serve_fixup -- eval "${eval_args[@]}" image-bytes=true
+serve_fixup -- eval "${eval[@]}" image-bytes=true
 nbdinfo --can write "$uri"
 reads "$uri" image
 stop_fixup

@@ -12,21 +12,16 @@ disk disk.raw $((11 << 20))
 # writes and flushes that succeed.
 serve_limited () {
   echo "$2" > left
-  serve_fixup -- eval image-bytes=true \
-    get_size="stat -c %s '$tmpdir/$1'" \
-    pread="dd if='$tmpdir/$1' iflag=skip_bytes,count_bytes \
-             skip=\$4 count=\$3 status=none" \
-    can_write='exit 0' can_flush='exit 0' \
+  by_eval "$1"
+  serve_fixup -- eval image-bytes=true "${eval[@]}" \
     thread_model='echo serialize_all_requests' \
-    pwrite="n=\$(cat '$tmpdir/left')
-      if [ \$n -le 0 ]; then echo 'EIO no more writes' >&2; exit 1; fi
-      echo \$((n - 1)) > '$tmpdir/left'
-      exec dd of='$tmpdir/$1' oflag=seek_bytes seek=\$4 conv=notrunc \
-              status=none" \
-    flush="n=\$(cat '$tmpdir/left')
-      if [ \$n -le 0 ]; then echo 'EIO no more flushes' >&2; exit 1; fi
-      echo \$((n - 1)) > '$tmpdir/left'"
+    pwrite="$take; ${eval[2]#pwrite=}" can_flush='exit 0' flush="$take"
 }
+
+# A shell command that takes one of what is left, or fails.
+take="n=\$(cat '$tmpdir/left')
+if [ \$n -le 0 ]; then echo 'EIO no more changes' >&2; exit 1; fi
+echo \$((n - 1)) > '$tmpdir/left'"
 
 check_steps () {
   local name="$1" n=0 is_done=no

@@ -55,7 +55,6 @@ converted_is_right () {
   serve '! nbdinfo --is readonly "$uri"' fixup=write
   serve '! nbdinfo --is readonly "$uri"'
   test "$(digest t.qcow)" = "$before" || fail "the second run changed it"
-  oracle= compare_options=() compare t.qcow
   # Nor has one that is told to believe the header.
   compare t.qcow fixup=off
 }

@@ -108,3 +108,26 @@ cmp <(tail -n 1 before) <(fingerprint a.qcow | tail -n 1) ||
 # Read-only means the export only.
 nbdkit -r -U - qcow a.qcow resize=21G --run 'nbdinfo --is read-only "$uri"'
 [ "$(qemu-img info a.qcow | grep -c '21 GiB')" -eq 1 ]
+
+# An image of tapdisk has to be converted, and then grows where its L1 table
+# is, or elsewhere.
+"$PYTHON" "$srcdir/qcow-image.py" tapdisk raw tapdisk.qcow
+fingerprint tapdisk.qcow > before
+expect_fail log nbdkit -U - qcow tapdisk.qcow resize=1G --run true
+[ "$status" -eq 1 ] || fail "status $status"
+expect_text log 'tapdisk.qcow: its size cannot be changed: .*fixup=write'
+fingerprint tapdisk.qcow | diff before - || fail "the image has changed"
+for s in 1G 3G; do
+  resize tapdisk.qcow $s fixup=write
+  io tapdisk.qcow 'read -P 0x7a 0 1M' 'read -P 0 1M 10M'
+  if nbdkit -U - qcow tapdisk.qcow --run 'nbdinfo --is read-only "$uri"'; then
+    fail "what was converted is read-only"
+  fi
+  # "XEN", 0xfb
+  case $s,$(peek tapdisk.qcow 48 4),$(peek tapdisk.qcow 40 8) in
+    1G,58454efb,0000000000001000 ) ;;
+    3G,00000000,0000000000001000 ) fail "the L1 table has not moved" ;;
+    3G,00000000,* ) ;;
+    * ) fail "$s: the header is odd: $(peek tapdisk.qcow 0 64)" ;;
+  esac
+done

@@ -11,10 +11,10 @@
 head -c 3M /dev/zero | tr '\0' '\1' > src.raw
 small=(--cluster-bits 10 --l2-bits 8)
 
-# run IMAGE < PROGRAM-LINES: with -r, without, and with the order to
-# convert, which is not possible: the image stays as it is.
+# run IMAGE < PROGRAM-LINES: with -r, and with the order to convert, which
+# is not possible: the image stays as it is.
 run () {
-  local image=$1 fixup flags
+  local image=$1 fixup
   before="$(digest "$image")"
   cat > program.py - <<'END'
 SPAN = 262144
@@ -36,22 +36,21 @@ def bad (*spans):
 assert h.is_read_only ()
 END
   cat >> program.py
-  for flags in -r ''; do
-    for fixup in memory write; do
-      server_flags=($flags)
-      client program.py "$image" fixup=$fixup 2> errors.log || {
-        cat errors.log >&2
-        fail "$image, fixup=$fixup $flags"
-      }
-    done
+  for fixup in memory write; do
+    server_flags=(-r)
+    test $fixup = memory || server_flags=()
+    client program.py "$image" fixup=$fixup 2> errors.log || {
+      cat errors.log >&2
+      fail "$image, fixup=$fixup"
+    }
   done
   test "$(digest "$image")" = "$before" || fail "$image changed"
   expect_text errors.log "$image.*(L1|endian|damage)"
 }
 
 # Entries that make no sense in either order: in tables of every kind.
-for options in '' '--order big' '--order big --flag' '--table alternate' \
-               '--cksum stale'; do
+for options in '' '--order big --flag' '--table alternate --cksum stale'
+do
   tapdisk src.raw bad.qcow "${small[@]}" --damage 2,7 $options
   run bad.qcow <<'END'
 good (0, 2)
@@ -75,9 +74,7 @@ END
 
 # Places that cannot be: on the header, on the L1 table, in the middle of a
 # cluster, far beyond the end of the file, beyond 2 to the 63rd.
-for value in 0 0x200 0x1000 0x13ff 0x2001 0x2200 0x10000000000 \
-             0x8000000000002000; do
-  [ $value != 0 ] || continue
+for value in 0x400 0x1000 0x2001 0x2200 0x10000000000 0x8000000000002000; do
   tapdisk src.raw bad.qcow "${small[@]}"
   poke bad.qcow $((4096 + 3 * 8)) "$("$PYTHON" -c "
 print ('\\\\x%02x' * 8 % tuple (($value).to_bytes (8, 'little')))")"
@@ -134,11 +131,11 @@ for step in copied copied:5 switched restored:1 restored:7 restored home; do
   server_flags=()
   compare_options=(--writable)
   compare step.qcow fixup=write
+  compare_options=()
   cmp -n $length step.qcow converted.qcow ||
     fail "$step: it was not finished"
   before="$(digest step.qcow)"
-  compare step.qcow fixup=write
-  compare step.qcow
+  nbdkit -U - qcow step.qcow fixup=write \
+         --run '! nbdinfo --is readonly "$uri"' || fail "$step: read-only"
   test "$(digest step.qcow)" = "$before" || fail "$step: written again"
-  compare_options=()
 done

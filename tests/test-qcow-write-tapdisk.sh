@@ -104,23 +104,23 @@ write (2500000, b"back again")
 END
 min_alloc 1
 
-# In place, in a table that stays as it is, nothing has to be said.
+# In place nothing else changes.
 fresh
-cp t.qcow before.qcow
 on <<'END'
 write (500000, b"in place")
 write (4999999, b"!")
 END
-cmp <(head -c 8192 t.qcow) <(head -c 8192 before.qcow) ||
-  fail "writing in place changed a header or the L1 table"
+cmp <(head -c 8192 t.qcow | tail -c +61) \
+    <(head -c 8192 before.qcow | tail -c +61) || fail "the L1 table changed"
+test $(stat -c %s t.qcow) -eq $(stat -c %s before.qcow) || fail "it grew"
 
 # Reading, flushing, zeroing what is zero: nothing at all.
 fresh
-before="$(digest t.qcow)"
+before="$(fingerprint t.qcow)"
 on <<'END'
 h.flush ()
 END
-test "$(digest t.qcow)" = "$before" || fail "a flush changed the image"
+test "$(fingerprint t.qcow)" = "$before" || fail "a flush changed the image"
 
 # Nothing is said where there is nobody to say it to.
 create other.qcow 2M

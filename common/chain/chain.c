@@ -316,6 +316,8 @@ open_layer (const struct chain *chain, size_t at, uint64_t cache_limit)
 
   if (at > 0 && wishes.fixup == IMAGE_FIXUP_WRITE)
     wishes.fixup = IMAGE_FIXUP_MEMORY;
+  if (at > 0)
+    wishes.snapshot = NULL;
   return image_open_wishes (layer->format, layer->source, layer->name,
                             cache_limit, &wishes);
 }
@@ -616,6 +618,33 @@ chain_reopen_top (struct chain *chain, bool same_len)
   image_close (old);
   layer->image = img;
   return 0;
+}
+
+struct image *
+chain_open_snapshot (struct chain *chain, const char *snapshot)
+{
+  const struct layer *top = &chain->layers[0];
+  struct image_wishes wishes = chain->settings->wishes;
+  CLEANUP_FREE char *name = NULL;
+  struct image *img;
+
+  if (asprintf (&name, "%s, snapshot %s", top->name, snapshot) == -1) {
+    name = NULL;
+    no_memory (top->name);
+    return NULL;
+  }
+  wishes.snapshot = snapshot;
+  img = image_open_wishes (top->format, top->source, name,
+                           MAX (cache_share (chain, 0) / 8, CACHE_MIN),
+                           &wishes);
+  if (img == NULL)
+    return NULL;
+  img->borrows_backing = true;
+  if (image_connect (img, top->image->backing,
+                     top->data ? source_get (top->data) : NULL) == 0)
+    return img;
+  image_close (img);
+  return NULL;
 }
 
 int

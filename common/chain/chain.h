@@ -84,6 +84,14 @@ extern void chain_close (struct chain *chain);
  */
 extern int chain_reopen_top (struct chain *chain, bool same_len);
 
+/* Open a snapshot of the top image by its id or name, read-only, over the
+ * chain's backing images: it must be closed before the chain.  Nobody may be
+ * changing the top image.  NULL, reported, errno ENOENT, EINVAL, EIO,
+ * ENOMEM.
+ */
+extern struct image *chain_open_snapshot (struct chain *chain,
+                                          const char *snapshot);
+
 /* The same locks on all that a writer of the top image writes.  As
  * source_file_lock; after a failure everything is as before.
  */

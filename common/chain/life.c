@@ -336,6 +336,18 @@ life_leave (struct life_visit *visit)
   visit->held = NULL;
 }
 
+struct image *
+life_open_snapshot (struct life *life, const char *snapshot)
+{
+  CLOSE_GATE (life);
+
+  /* No pass may be writing the header. */
+  if (life->stage == STAGE_WRITTEN &&
+      image_flush (chain_top (life->chain)) == -1)
+    return NULL;
+  return chain_open_snapshot (life->chain, snapshot);
+}
+
 int
 life_end (struct life *life)
 {

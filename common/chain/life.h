@@ -53,6 +53,13 @@ extern void life_leave (struct life_visit *visit);
 
 #define CLEANUP_VISIT __attribute__ ((cleanup (life_leave)))
 
+/* Open a snapshot as chain_open_snapshot, at a moment when nothing changes.
+ * Its requests run between life_enter and life_leave, too.  To be closed
+ * with image_close before life_free.  NULL, reported.
+ */
+extern struct image *life_open_snapshot (struct life *life,
+                                         const char *snapshot);
+
 /* The end: everything is made durable and the locks are released, however
  * many clients there are.  -1, reported.
  */

@@ -1,7 +1,7 @@
 /* nbdkit's callbacks: the door between the server and an image.
  *
- * The image is one for all connections; a handle only tells whether its
- * client was promised to change nothing.
+ * The image is one for all connections; a handle says which export of it a
+ * client has, and whether it was promised to change nothing.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -20,6 +20,7 @@
 #include <nbdkit-plugin.h>
 
 #include "chain/life.h"
+#include "glue/export.h"
 #include "glue/glue.h"
 #include "glue/orders.h"
 #include "glue/parameters.h"
@@ -29,16 +30,6 @@ static const struct glue_plugin *about;
 static struct chain_settings settings;
 static struct orders orders;
 static struct life *life;
-
-/* Handles need no memory, so that none is lost with a client that is
- * connected when the server ends.
- */
-struct handle {
-  bool readonly;
-};
-
-static struct handle reader = { .readonly = true };
-static struct handle writer = { .readonly = false };
 
 /* ---- the server's life */
 
@@ -51,6 +42,7 @@ glue_load (const struct glue_plugin *plugin)
 void
 glue_unload (void)
 {
+  export_close_all ();
   life_free (life);
   life = NULL;
   parameters_free ();
@@ -109,38 +101,12 @@ glue_cleanup (void)
 
 /* ---- exports */
 
-/* "qcow2, 10 GiB virtual size, 3 images". */
-static void
-describe (char *text, size_t size)
-{
-  static const char units[][4] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
-  struct life_visit visit;
-  uint64_t len = life_enter (life, false, &visit)->len;
-  size_t nr_layers = life_chain (life)->nr_layers;
-  size_t unit = 0;
-  int n;
-
-  life_leave (&visit);
-  while (len > 0 && len % 1024 == 0 && unit < 5) {
-    len /= 1024;
-    unit++;
-  }
-  n = snprintf (text, size, "%s, %" PRIu64 " %s virtual size",
-                about->name, len, units[unit]);
-  if (nr_layers > 1 && n > 0 && (size_t) n < size)
-    snprintf (text + n, size - n, ", %zu backing file%s", nr_layers - 1,
-              nr_layers > 2 ? "s" : "");
-}
-
 int
 glue_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
-  char description[128];
-
   (void) readonly;
   (void) is_tls;
-  describe (description, sizeof description);
-  return nbdkit_add_export (exports, "", description);
+  return export_list (life, about->name, exports);
 }
 
 const char *
@@ -156,8 +122,8 @@ glue_export_description (void *handle)
 {
   char description[128];
 
-  (void) handle;
-  describe (description, sizeof description);
+  export_describe (life, handle, about->name, description,
+                   sizeof description);
   return nbdkit_strdup_intern (description);
 }
 
@@ -166,33 +132,21 @@ glue_export_description (void *handle)
 void *
 glue_open (int readonly)
 {
-  const char *name = nbdkit_export_name ();
-
-  if (name && name[0] != '\0') {
-    nbdkit_error ("there is no export \"%s\", only the default one, whose "
-                  "name is empty", name);
-    errno = ENOENT;
-    return NULL;
-  }
-  if (life_connect (life, readonly) == -1)
-    return NULL;
-  return readonly ? &reader : &writer;
+  return export_open (life, nbdkit_export_name (), readonly);
 }
 
 void
 glue_close (void *handle)
 {
-  (void) handle;
-  life_disconnect (life);
+  export_close (life, handle);
 }
 
 int64_t
 glue_get_size (void *handle)
 {
   struct life_visit visit;
-  uint64_t len = life_enter (life, false, &visit)->len;
+  uint64_t len = export_enter (life, handle, false, &visit)->len;
 
-  (void) handle;
   life_leave (&visit);
   return (int64_t) len;
 }
@@ -202,9 +156,8 @@ glue_block_size (void *handle, uint32_t *minimum, uint32_t *preferred,
                  uint32_t *maximum)
 {
   struct life_visit visit;
-  struct image *img = life_enter (life, false, &visit);
+  struct image *img = export_enter (life, handle, false, &visit);
 
-  (void) handle;
   *minimum = 1;
   *preferred = image_preferred_block (img);
   *maximum = UINT32_MAX;
@@ -215,9 +168,7 @@ glue_block_size (void *handle, uint32_t *minimum, uint32_t *preferred,
 int
 glue_can_write (void *handle)
 {
-  const struct handle *h = handle;
-
-  return !h->readonly && life_can_write (life);
+  return export_can_write (life, handle);
 }
 
 int
@@ -258,9 +209,8 @@ glue_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
 {
   CLEANUP_VISIT struct life_visit visit;
 
-  (void) handle;
   (void) flags;
-  return image_read (life_enter (life, false, &visit), buf, count, offset);
+  return image_read (export_enter (life, handle, false, &visit), buf, count, offset);
 }
 
 /* After a change that succeeded. */
@@ -275,9 +225,8 @@ glue_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
              uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
-  struct image *img = life_enter (life, true, &visit);
+  struct image *img = export_enter (life, handle, true, &visit);
 
-  (void) handle;
   if (img == NULL || image_write (img, buf, count, offset) == -1)
     return -1;
   return flush_for_fua (img, flags);
@@ -287,9 +236,8 @@ int
 glue_flush (void *handle, uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
-  struct image *img = life_enter (life, true, &visit);
+  struct image *img = export_enter (life, handle, true, &visit);
 
-  (void) handle;
   (void) flags;
   return img ? image_flush (img) : -1;
 }
@@ -298,9 +246,8 @@ int
 glue_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
-  struct image *img = life_enter (life, true, &visit);
+  struct image *img = export_enter (life, handle, true, &visit);
 
-  (void) handle;
   if (img == NULL || image_trim (img, count, offset) == -1)
     return -1;
   return flush_for_fua (img, flags);
@@ -310,9 +257,8 @@ int
 glue_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
-  struct image *img = life_enter (life, true, &visit);
+  struct image *img = export_enter (life, handle, true, &visit);
 
-  (void) handle;
   if (img == NULL ||
       image_zero (img, count, offset, flags & NBDKIT_FLAG_MAY_TRIM,
                   flags & NBDKIT_FLAG_FAST_ZERO) == -1)
@@ -341,8 +287,7 @@ glue_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 {
   CLEANUP_VISIT struct life_visit visit;
 
-  (void) handle;
-  return image_status (life_enter (life, false, &visit), count, offset,
+  return image_status (export_enter (life, handle, false, &visit), count, offset,
                        flags & NBDKIT_FLAG_REQ_ONE, add_extent, extents);
 }
 
@@ -351,8 +296,7 @@ glue_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
 
-  (void) handle;
   (void) flags;
-  image_prefetch (life_enter (life, false, &visit), count, offset);
+  image_prefetch (export_enter (life, handle, false, &visit), count, offset);
   return 0;
 }

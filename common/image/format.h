@@ -54,6 +54,14 @@ enum unmap_wish {
   UNMAP_TRIM,                   /* contents do not matter; free space */
 };
 
+/* A state of the disk that an image keeps besides the active one. */
+struct snapshot_info {
+  const char *id, *name;        /* borrowed for the call */
+  uint64_t len;                 /* of the disk then, bytes */
+  uint64_t seconds;             /* when it was taken, since the epoch */
+};
+typedef int (*snapshot_add) (void *opaque, const struct snapshot_info *info);
+
 struct format {
   const char *name;             /* "qcow2": as users write it */
 
@@ -77,6 +85,12 @@ struct format {
    * caller then calls close.
    */
   int (*open) (struct image *img);
+
+  /* Call 'add' for every snapshot; it returns 1 to stop, -1 to fail.  With
+   * img->wishes.snapshot, an id or else a name, open shows that one instead
+   * of the active disk.  -1, reported.  NULL: there are none.
+   */
+  int (*snapshots) (struct image *img, snapshot_add add, void *opaque);
 
   /* All that the image refers to is there (img->backing,
    * img->data_source): check it against what the image says.  May be

@@ -42,6 +42,28 @@ image_new (const struct format *format, struct source *src, const char *name,
   return NULL;
 }
 
+static struct image *
+open_image (const struct format *format, struct source *src,
+            const char *name, uint64_t cache_limit,
+            const struct image_wishes *wishes)
+{
+  struct image *img = image_new (format, src, name, cache_limit);
+  int err;
+
+  if (img == NULL)
+    return NULL;
+  img->wishes = *wishes;
+  if (format->open (img) == -1) {
+    err = errno;
+    image_close (img);
+    errno = err;
+    return NULL;
+  }
+  assert (is_power_of_2 (img->unit) && is_power_of_2 (img->zero_unit));
+  assert (img->zero_unit <= img->unit);
+  return img;
+}
+
 struct image *
 image_open (const struct format *format, struct source *src,
             const char *name, uint64_t cache_limit)
@@ -65,21 +87,13 @@ image_open_wishes (const struct format *format, struct source *src,
                    const char *name, uint64_t cache_limit,
                    const struct image_wishes *wishes)
 {
-  struct image *img = image_new (format, src, name, cache_limit);
-  int err;
-
-  if (img == NULL)
-    return NULL;
-  img->wishes = *wishes;
-  if (format->open (img) == -1) {
-    err = errno;
-    image_close (img);
-    errno = err;
+  if (wishes->snapshot && format->snapshots == NULL) {
+    report_error ("%s: there are no snapshots in %s images, so none \"%s\"",
+                  name, format->name, wishes->snapshot);
+    errno = ENOENT;
     return NULL;
   }
-  assert (is_power_of_2 (img->unit) && is_power_of_2 (img->zero_unit));
-  assert (img->zero_unit <= img->unit);
-  return img;
+  return open_image (format, src, name, cache_limit, wishes);
 }
 
 int
@@ -124,7 +138,7 @@ void
 image_close (struct image *img)
 {
   while (img) {
-    struct image *backing = img->backing;
+    struct image *backing = img->borrows_backing ? NULL : img->backing;
 
     close_layer (img);
     img = backing;

@@ -43,6 +43,7 @@ struct image_wishes {
   bool strict_log;              /* refuse a log that may have been lost */
   bool any_parent;              /* take a parent of another identity */
   bool check_all;               /* look through all tables at open */
+  const char *snapshot;         /* show this one; NULL: the active disk */
   const struct image_path_map *maps;
   size_t nr_maps;
 };
@@ -53,7 +54,8 @@ struct image {
   struct source *source;        /* the image's file; owned */
   struct source *data_source;   /* where guest data lies: 'source', or an
                                    external data file; a reference each */
-  struct image *backing;        /* NULL or owned */
+  struct image *backing;        /* NULL or owned... */
+  bool borrows_backing;         /* ...by another image on top of it */
   bool is_writable;             /* see image_begin_writing */
 
   /* Set by the driver's open, constant since. */

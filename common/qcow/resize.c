@@ -156,8 +156,9 @@ has_room (struct image *img, uint64_t nr)
   int r;
 
   if (end > round_up (host, q->cluster_len) ||
-      qcow_meets (host, end, h->backing_host,
-                  h->backing_host + h->backing_len) ||
+      (h->backing_host != 0 &&
+       qcow_meets (host, end, h->backing_host,
+                   h->backing_host + h->backing_len)) ||
       (h->xen != QCOW_XEN_NONE && nr > QCOW_MAX_JUDGED))
     return 0;
   r = is_zero (img, host, end);

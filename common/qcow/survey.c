@@ -249,7 +249,9 @@ survey (struct survey *v)
                    "byte 40) passes the end of the file, which cannot grow; "
                    LEAVE_ALONE, v->img->name, h->l1_host);
   if (mark (v, 0, QCOW_HEADER_LEN, QCOW_META) == -1 ||
-      mark (v, h->backing_host, MAX (h->backing_len, 1U), QCOW_META) == -1 ||
+      (h->backing_host != 0 &&
+       mark (v, h->backing_host, MAX (h->backing_len, 1U),
+             QCOW_META) == -1) ||
       mark (v, h->l1_host, h->nr_l1 * 8, QCOW_META) == -1)
     return -1;
   if (visit_tables (v, mark_table) == -1 ||

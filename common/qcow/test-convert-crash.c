@@ -32,7 +32,7 @@ test_cuts (struct bed *bed, const struct ways *ways)
   CHECK (is_wanted (bed, tape.src, true));
   changes = nr_changes (&tape);
   CHECK ((changes == 0) == bed->form->is_nothing);
-  check_cuts (bed, &tape, ways->second, 6);
+  check_cuts (bed, &tape, ways->second, 4);
   check_durable (bed, &tape);
 
   CHECK (convert (tape.src, ways->second) == 0);

@@ -431,6 +431,12 @@ test_places (void)
   check_sound (&d);
   disk_free (&d);
 
+  /* A length without a name says nothing. */
+  make_small (&d);
+  poke (&d, QCOW_AT_BACKING_LEN, UINT64_C (3000) << 32);
+  check_grown (&d, false);
+  disk_free (&d);
+
   /* Something lies there, ... */
   make_small (&d);
   poke (&d, 56, UINT64_C (0x7000));

@@ -30,6 +30,7 @@
 #include "qcow2/snapshot.h"
 #include "qcow2/state.h"
 #include "qcow2/table.h"
+#include "qcow2/view.h"
 #include "qcow2/writer.h"
 
 /* Pages of the metadata cache are not larger than this. */
@@ -198,6 +199,10 @@ open_tables (struct image *img, struct qcow2 *q)
 static void
 set_why_read_only (struct image *img, const struct qcow2 *q)
 {
+  if (img->wishes.snapshot) {
+    img->why_read_only = "it is a snapshot";
+    return;
+  }
   img->why_read_only = qcow2_header_why_read_only (&q->header);
   if (img->why_read_only == NULL)
     img->why_read_only = refcount_table_why_read_only (img, &q->header);
@@ -224,6 +229,10 @@ qcow2_open (struct image *img)
       refuse_encrypted (img, q) == -1 ||
       set_codec (img, q) == -1 ||
       open_names (img, q, cluster) == -1)
+    return -1;
+  if (img->wishes.snapshot &&
+      (snapshot_table_check (img, h) == -1 ||
+       qcow2_choose_snapshot (img, &q->header) == -1))
     return -1;
   set_geometry (img, q);
   if (open_tables (img, q) == -1)
@@ -301,6 +310,7 @@ const struct format qcow2_format = {
   .name = "qcow2",
   .probe = probe,
   .open = qcow2_open,
+  .snapshots = qcow2_snapshots,
   .connected = qcow2_connected,
   .lookup = qcow2_lookup,
   .begin_writing = qcow2_begin_writing,

@@ -34,9 +34,9 @@ extern size_t put (uint8_t *b, size_t at, uint32_t type, const char *text);
 /* A backing name; the header then says so. */
 extern void put_name (uint8_t *b, size_t at, const char *name);
 
-/* What a reader finds in cluster 0, in words: "v3 120 FIELDS-IN-HEX
- * TYPE:DATA ... <NAME>", or "unsound".  Data of more than 40 bytes are
- * given as length and byte, if all are the same, or checksum.  The caller frees it.
+/* What a reader finds in cluster 0, in words: "v3 120 FIELDS TYPE:DATA ...
+ * <NAME>", or "unsound".  Data of more than 40 bytes are given as length and
+ * byte, if all are the same, or checksum.  The caller frees it.
  */
 extern char *describe (const uint8_t *b, size_t cluster_len);
 

@@ -44,6 +44,7 @@ static const struct glue_plugin about = {
   .formats = formats,
   .can_change = true,
   .parameters = qcow2_parameters,
+  .add_wishes = qcow2_options_wishes,
   .has_data_files = true,
   .check_create = qcow2_options_check,
   .create = qcow2_options_create,

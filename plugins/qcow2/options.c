@@ -107,6 +107,26 @@ set_refcount_bits (const char *key, const char *value)
   return 0;
 }
 
+/* Its id, or else its name; the server keeps the string. */
+static const char *snapshot;
+
+static int
+set_snapshot (const char *key, const char *value)
+{
+  if (value[0] == '\0') {
+    nbdkit_error ("%s=: a snapshot's id or name is missing", key);
+    return -1;
+  }
+  snapshot = value;
+  return 0;
+}
+
+void
+qcow2_options_wishes (struct image_wishes *wishes)
+{
+  wishes->snapshot = snapshot;
+}
+
 const struct glue_parameter qcow2_parameters[] = {
   { "cluster-size", set_cluster_size, .for_create = true },
   { "compat", set_compat, .for_create = true },
@@ -115,6 +135,7 @@ const struct glue_parameter qcow2_parameters[] = {
   { "extended-l2", set_extended_l2, .for_create = true },
   { "preallocation", set_preallocation, .for_create = true },
   { "refcount-bits", set_refcount_bits, .for_create = true },
+  { "snapshot", set_snapshot },
   { NULL },
 };
 

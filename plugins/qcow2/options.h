@@ -17,7 +17,11 @@ extern const struct glue_parameter qcow2_parameters[];
   "data-file-raw=<BOOL>  Keep its data file a raw image.\n"             \
   "extended-l2=<BOOL>    Give it subclusters.\n"                        \
   "preallocation=off|metadata|falloc|full  Space for a new image.\n"    \
-  "refcount-bits=<N>     Width of its refcounts, default 16."
+  "refcount-bits=<N>     Width of its refcounts, default 16.\n"         \
+  "snapshot=<ID|NAME>    Serve this snapshot, read-only."
+
+/* struct glue_plugin's add_wishes. */
+extern void qcow2_options_wishes (struct image_wishes *wishes);
 
 /* struct glue_plugin's check_create and create. */
 extern int qcow2_options_check (const struct glue_create *what);

@@ -1,0 +1,311 @@
+/* Exports: the disk, its layers, its snapshots.
+ *
+ * The handle of the disk itself needs no memory.  Those of snapshots hold
+ * an image; as the server forgets handles whose clients are connected when
+ * it ends, all are kept in a list.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "glue/export.h"
+#include "include/cleanup.h"
+#include "include/lock.h"
+
+#define LAYER "layer:"
+#define SNAPSHOT "snapshot:"
+
+struct export {
+  bool readonly;
+  bool is_top;                  /* the image that the server began with */
+  struct image *image;          /* for others */
+  char *snapshot;               /* NULL, or its name: 'image' is owned */
+  struct export *prev, *next;   /* in the list; guarded by its lock */
+};
+
+static struct export reader = { .readonly = true, .is_top = true };
+static struct export writer = { .readonly = false, .is_top = true };
+
+static struct {
+  struct lock lock;
+  struct export *first;         /* guarded by lock */
+} list = { .lock = LOCK_INITIALIZER };
+
+static struct export *
+no_memory (void)
+{
+  nbdkit_error ("no memory for an export");
+  errno = ENOMEM;
+  return NULL;
+}
+
+/* ---- the list */
+
+static struct export *
+add_export (struct image *image, char *snapshot)
+{
+  struct export *e = calloc (1, sizeof *e);
+
+  if (e == NULL)
+    return no_memory ();
+  *e = (struct export) {
+    .readonly = true, .image = image, .snapshot = snapshot
+  };
+  LOCK_SCOPE (&list.lock);
+  e->next = list.first;
+  if (e->next)
+    e->next->prev = e;
+  list.first = e;
+  return e;
+}
+
+static void
+drop_export (struct export *e)
+{
+  {
+    LOCK_SCOPE (&list.lock);
+
+    if (e->prev)
+      e->prev->next = e->next;
+    else
+      list.first = e->next;
+    if (e->next)
+      e->next->prev = e->prev;
+  }
+  if (e->snapshot)
+    image_close (e->image);
+  free (e->snapshot);
+  free (e);
+}
+
+void
+export_close_all (void)
+{
+  while (list.first)
+    drop_export (list.first);
+}
+
+/* ---- opening */
+
+static struct export *
+open_snapshot (struct life *life, const char *name)
+{
+  CLEANUP_FREE char *copy = strdup (name);
+  struct image *image;
+  struct export *e;
+
+  if (copy == NULL)
+    return no_memory ();
+  image = life_open_snapshot (life, copy);
+  if (image == NULL)
+    return NULL;
+  e = add_export (image, copy);
+  if (e == NULL) {
+    image_close (image);
+    return NULL;
+  }
+  copy = NULL;                  /* the export's */
+  return e;
+}
+
+/* Layers below the top never change, so that theirs are simply there. */
+static struct export *
+open_layer (struct life *life, const char *number)
+{
+  const size_t nr = life_chain (life)->nr_layers;
+  struct image *image;
+  unsigned n;
+
+  if (number[0] < '0' || number[0] > '9' ||
+      nbdkit_parse_unsigned ("layer", number, &n) == -1)
+    n = UINT_MAX;
+  if (n >= nr) {
+    nbdkit_error ("there is no export \"" LAYER "%s\": the chain has layers "
+                  "0 to %zu", number, nr - 1);
+    errno = ENOENT;
+    return NULL;
+  }
+  if (n == 0)
+    return &reader;
+  for (image = chain_top (life_chain (life)); n > 0; n--)
+    image = image->backing;
+  return add_export (image, NULL);
+}
+
+static struct export *
+open_other (struct life *life, const char *name)
+{
+  if (strncmp (name, LAYER, strlen (LAYER)) == 0)
+    return open_layer (life, name + strlen (LAYER));
+  if (strncmp (name, SNAPSHOT, strlen (SNAPSHOT)) == 0)
+    return open_snapshot (life, name + strlen (SNAPSHOT));
+  nbdkit_error ("there is no export \"%s\"; the disk's name is empty, others "
+                "are " LAYER "N and " SNAPSHOT "NAME", name);
+  errno = ENOENT;
+  return NULL;
+}
+
+struct export *
+export_open (struct life *life, const char *name, bool readonly)
+{
+  const bool is_disk = name == NULL || name[0] == '\0';
+  struct export *e;
+
+  if (life_connect (life, readonly || !is_disk) == -1)
+    return NULL;
+  if (is_disk)
+    return readonly ? &reader : &writer;
+  e = open_other (life, name);
+  if (e == NULL)
+    life_disconnect (life);
+  return e;
+}
+
+void
+export_close (struct life *life, struct export *e)
+{
+  if (!e->is_top)
+    drop_export (e);
+  life_disconnect (life);
+}
+
+struct image *
+export_enter (struct life *life, struct export *e, bool for_change,
+              struct life_visit *visit)
+{
+  struct image *top = life_enter (life, for_change, visit);
+
+  return e->is_top ? top : e->image;
+}
+
+bool
+export_can_write (const struct life *life, const struct export *e)
+{
+  return !e->readonly && life_can_write (life);
+}
+
+/* ---- telling of them */
+
+/* " 10 GiB" in whole units; returns as snprintf. */
+static int
+format_len (char *text, size_t size, uint64_t len)
+{
+  static const char units[][4] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+  size_t unit = 0;
+
+  while (len > 0 && len % 1024 == 0 && unit < 5) {
+    len /= 1024;
+    unit++;
+  }
+  return snprintf (text, size, "%" PRIu64 " %.3s", len, units[unit]);
+}
+
+/* How many images there are from 'img' down, without it. */
+static size_t
+count_backing (const struct image *img)
+{
+  size_t n = 0;
+
+  while ((img = img->backing) != NULL)
+    n++;
+  return n;
+}
+
+void
+export_describe (struct life *life, struct export *e, const char *format,
+                 char *text, size_t size)
+{
+  CLEANUP_VISIT struct life_visit visit;
+  const struct image *img = export_enter (life, e ?: &reader, false, &visit);
+  const size_t nr = count_backing (img);
+  char len[32], base[64] = "";
+
+  format_len (len, sizeof len, img->len);
+  if (nr > 0)
+    snprintf (base, sizeof base, ", %zu backing file%s", nr,
+              nr > 1 ? "s" : "");
+  snprintf (text, size, "%s, %s virtual size%s",
+            e && !e->is_top ? img->format->name : format, len, base);
+}
+
+struct listing {
+  struct nbdkit_exports *exports;
+};
+
+static int
+list_snapshot (void *opaque, const struct snapshot_info *info)
+{
+  struct listing *l = opaque;
+  CLEANUP_FREE char *name = NULL;
+  char description[160], len[32], date[32] = "";
+  const time_t seconds = info->seconds;
+  struct tm tm;
+
+  if (asprintf (&name, SNAPSHOT "%s", info->name[0] ? info->name
+                : info->id) == -1) {
+    name = NULL;
+    no_memory ();
+    return -1;
+  }
+  format_len (len, sizeof len, info->len);
+  if (gmtime_r (&seconds, &tm))
+    strftime (date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &tm);
+  snprintf (description, sizeof description, "snapshot %.16s, %s virtual "
+            "size, taken %s", info->id, len, date);
+  return nbdkit_add_export (l->exports, name, description);
+}
+
+static int
+list_layers (struct life *life, struct nbdkit_exports *exports)
+{
+  CLEANUP_VISIT struct life_visit visit;
+  const struct image *img = life_enter (life, false, &visit);
+  unsigned n = 0;
+
+  if (img->backing == NULL)
+    return 0;
+  for (; img; img = img->backing, n++) {
+    char name[32], description[128], len[32];
+
+    format_len (len, sizeof len, img->len);
+    snprintf (name, sizeof name, LAYER "%u", n);
+    snprintf (description, sizeof description, "%s, %s virtual size",
+              img->format->name, len);
+    if (nbdkit_add_export (exports, name, description) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+int
+export_list (struct life *life, const char *format,
+             struct nbdkit_exports *exports)
+{
+  struct listing l = { .exports = exports };
+  char description[128];
+
+  export_describe (life, NULL, format, description, sizeof description);
+  if (nbdkit_add_export (exports, "", description) == -1)
+    return -1;
+  {
+    CLEANUP_VISIT struct life_visit visit;
+    struct image *img = life_enter (life, false, &visit);
+
+    if (img->format->snapshots && img->wishes.snapshot == NULL &&
+        img->format->snapshots (img, list_snapshot, &l) == -1)
+      return -1;
+  }
+  return list_layers (life, exports);
+}
