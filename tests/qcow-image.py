@@ -407,6 +407,11 @@ class TapdiskWriter:
             args.header = 16
             flags = 0
         head = self.head(self.l1_at, cksum, flags | BIG_ENDIAN, False)
+        self.out.seek(self.l1_at)
+        if self.out.read(len(table)) == table and \
+           self.flags() & BIG_ENDIAN and not args.reversed:
+            self.out.seek(0)    # there is nothing to convert
+            head = self.out.read(len(head))
         if args.converted:
             with open(args.converted, "wb") as f:
                 copy_sparse(self.out, f, length)

@@ -94,8 +94,9 @@ to_raw () {
   qemu-img convert -q -f qcow -O raw "$1" "$2"
 }
 
-# digest FILE...: see qcow2-lib.sh; but files may be of any length.
+# digest FILE...: see qcow2-lib.sh; but files may be of any length, and the
+# host may take its time with giving blocks to new files.
 digest () {
   qcow_tool digest "$@"
-  stat -c '%n %s %b %Y %y %Z %z %a' "$@"
+  stat -c '%n %s %Y %y %Z %z %a' "$@"
 }

@@ -74,7 +74,7 @@ END
 
 # Places that cannot be: on the header, on the L1 table, in the middle of a
 # cluster, far beyond the end of the file, beyond 2 to the 63rd.
-for value in 0x400 0x1000 0x2001 0x2200 0x10000000000 0x8000000000002000; do
+for value in 0xc00 0x1000 0x2001 0x2200 0x10000000000 0x8000000000002000; do
   tapdisk src.raw bad.qcow "${small[@]}"
   poke bad.qcow $((4096 + 3 * 8)) "$("$PYTHON" -c "
 print ('\\\\x%02x' * 8 % tuple (($value).to_bytes (8, 'little')))")"

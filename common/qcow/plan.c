@@ -242,9 +242,9 @@ qcow_convert_plan (struct source *src, const char *name,
   struct qcow_gap gap;
 
   *plan = (struct qcow_plan) { .home_host = h->l1_host };
-  if (h->xen == QCOW_XEN_NONE)
+  if (h->xen == QCOW_XEN_NONE || source_len (src) < HEAD_LEN)
     return 0;
-  if (source_pread_padded (src, plan->before, HEAD_LEN, 0) == -1 ||
+  if (source_pread (src, plan->before, HEAD_LEN, 0) == -1 ||
       qcow_gap_read (src, h, &gap) == -1)
     return -1;
   memcpy (plan->head, plan->before, HEAD_LEN);
@@ -273,7 +273,9 @@ qcow_convert_plan (struct source *src, const char *name,
 
 /* ---- seeing it before it is done */
 
-/* Copy what of src[0..src_len-1], which lies at 'at', meets the buffer. */
+/* Copy what of bytes[0..bytes_len-1], which lies at 'at', meets the
+ * buffer.
+ */
 static void
 overlay (uint8_t *buf, size_t len, uint64_t host, const uint8_t *bytes,
          size_t bytes_len, uint64_t at)
