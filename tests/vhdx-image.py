@@ -3,7 +3,7 @@
 # must be read from them.
 #
 # usage: vhdx-image.py run PROGRAM-FILE
-#                      fault NAME FILE
+#                      fault DIRECTORY NAME...
 #                      faults
 #                      digest FILE...
 #
@@ -12,7 +12,7 @@
 # attributes, all of which may be changed until build(); then its bytes are
 # in image.file, where they can be moved into a log or spoiled until save(),
 # which writes the image and, beside it, the disk as a raw file (x.vhdx and
-# x.raw).  'fault' writes an image with one thing wrong, 'faults' lists them.
+# x.raw).  'fault' writes images with one thing wrong, 'faults' lists them.
 # 'digest' hashes what is data in files, and where it lies, in no time even
 # where holes are huge.
 #
@@ -470,6 +470,8 @@ class Image:
         bat = place.get("bat", end)
         bat_length = max(round_up(8 * self.entries, MIB), MIB)
         self.next = place.get("data", max(end, bat + bat_length))
+        self.bat_at, self.metadata_at = bat, at
+        self.least = max(end, bat + bat_length)
         regions = [Region(BAT_REGION, bat, bat_length),
                    Region(METADATA_REGION, at, MIB)]
         self.tables = [Table([r.copy() for r in regions]) for _ in "12"]
@@ -497,9 +499,6 @@ class Image:
 
     # The parts, by name.
 
-    def each_table(self):
-        return self.tables
-
     def region(self, kind, change):
         """Change a region in both tables."""
         for t in self.tables:
@@ -515,14 +514,6 @@ class Image:
 
     def drop(self, kind):
         self.items = [i for i in self.items if i.kind != kind]
-
-    @property
-    def bat_at(self):
-        return self.tables[0].find(BAT_REGION).at
-
-    @property
-    def metadata_at(self):
-        return self.tables[0].find(METADATA_REGION).at
 
     def index(self, block):
         return block + block // self.ratio
@@ -650,10 +641,7 @@ class Image:
         """How long the file is."""
         if self.length is not None:
             return self.length
-        end = max(self.next, self.file.end())
-        for r in self.tables[0].regions:
-            end = max(end, min(r.at + r.length, 1 << 44))
-        return round_up(end, MIB)
+        return round_up(max(self.next, self.least, self.file.end()), MIB)
 
     def put_headers(self):
         for place, h in zip(HEADERS, self.headers):
@@ -1292,9 +1280,11 @@ def main(argv):
             text = f.read()
         _guid_seed = text.encode()
         exec(compile(text, argv[1], "exec"), dict(globals()))
-    elif argv[:1] == ["fault"] and len(argv) == 3:
-        _guid_seed = argv[1].encode()
-        FAULTS[argv[1]]().save(argv[2], raw=False)
+    elif argv[:1] == ["fault"] and len(argv) > 2:
+        for name in argv[2:]:
+            _guid_seed = name.encode()
+            FAULTS[name]().save(os.path.join(argv[1], name + ".vhdx"),
+                                raw=False)
     elif argv == ["faults"]:
         print("\n".join(sorted(FAULTS)))
     elif argv[:1] == ["digest"]:

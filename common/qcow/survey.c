@@ -27,6 +27,11 @@
  */
 #define GAP_LEN 65536
 
+/* So much of the L1 table may lie behind the end of the file: it is written
+ * there before the first change.
+ */
+#define MAX_MISSING (UINT64_C (64) << 20)
+
 /* Streams that may be our zero stream are looked at so often. */
 #define MAX_LOOKS 8
 
@@ -125,19 +130,22 @@ reaches (const struct survey *v, uint64_t end)
 static int
 mark_table (struct survey *v, uint64_t l1_index, uint64_t l2_host)
 {
-  const uint32_t page_len = cache_page_len (v->img->cache);
+  const uint32_t cluster_len = v->q->cluster_len;
+  const uint64_t end = l2_host + qcow_l2_len (&v->q->header);
   int r;
 
-  if (l2_host % page_len != 0)
+  if (l2_host % cluster_len != 0)
     return REFUSE (EINVAL, "%s: the L2 table of L1 entry %" PRIu64 ", at "
-                   "byte %" PRIu64 ", does not lie at a multiple of %"
-                   PRIu32 " bytes, as every known program puts it; "
-                   LEAVE_ALONE, v->img->name, l1_index, l2_host, page_len);
-  if (!reaches (v, l2_host + qcow_l2_len (&v->q->header)))
+                   "byte %" PRIu64 ", does not lie at a multiple of the "
+                   "cluster size %" PRIu32 ", as every known program puts "
+                   "it; " LEAVE_ALONE, v->img->name, l1_index, l2_host,
+                   cluster_len);
+  if (!reaches (v, end))
     return REFUSE (EINVAL, "%s: the L2 table of L1 entry %" PRIu64 ", at "
                    "byte %" PRIu64 ", passes the end of the file, which "
                    "cannot grow; " LEAVE_ALONE, v->img->name, l1_index,
                    l2_host);
+  v->q->writer->tables_end = MAX (v->q->writer->tables_end, end);
   r = mark (v, l2_host, qcow_l2_len (&v->q->header), QCOW_META);
   if (r == 1)
     return REFUSE (EINVAL, "%s: the L2 table of L1 entry %" PRIu64 ", at "
@@ -248,6 +256,13 @@ survey (struct survey *v)
     return REFUSE (EINVAL, "%s: the L1 table at byte %" PRIu64 " (header "
                    "byte 40) passes the end of the file, which cannot grow; "
                    LEAVE_ALONE, v->img->name, h->l1_host);
+  if (qcow_l1_end (h) > source_len (v->img->source) + MAX_MISSING)
+    return REFUSE (EINVAL, "%s: the L1 table at byte %" PRIu64 " (header "
+                   "byte 40) ends at byte %" PRIu64 ", far beyond the end "
+                   "of the file, which has %" PRIu64 " bytes; " LEAVE_ALONE,
+                   v->img->name, h->l1_host, qcow_l1_end (h),
+                   source_len (v->img->source));
+  v->q->writer->tables_end = qcow_l1_end (h);
   if (mark (v, 0, QCOW_HEADER_LEN, QCOW_META) == -1 ||
       (h->backing_host != 0 &&
        mark (v, h->backing_host, MAX (h->backing_len, 1U),

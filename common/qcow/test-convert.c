@@ -257,6 +257,25 @@ test_table_elsewhere (void)
   bed_free (&bed);
 }
 
+/* The file ends in the flags: there is nothing to convert. */
+static void
+test_tiny (void)
+{
+  static const struct form form = {
+    "tiny", { SMALL, .xen = TEST_QCOW_XEN_16, .is_empty = true,
+              .order = TEST_QCOW_LITTLE }, .is_nothing = true,
+  };
+  struct bed bed;
+  struct run run;
+
+  bed_make (&bed, &form);
+  CHECK (source_truncate (bed.image.src, 63) == 0);
+  CHECK (run_begin (&run, bed.image.src) == 0);
+  CHECK (!run.plan.is_needed && run.plan.why_not == NULL);
+  qcow_verdict_free (&run.v);
+  bed_free (&bed);
+}
+
 /* An image that needs nothing costs a few reads of pages. */
 static void
 test_cost (void)
@@ -301,6 +320,7 @@ main (void)
   test_changed ();
   test_no_room ();
   test_table_elsewhere ();
+  test_tiny ();
   test_cost ();
   return EXIT_SUCCESS;
 }

@@ -13,6 +13,7 @@
 
 struct qcow_writer {
   struct qcow_space *space;
+  uint64_t tables_end;          /* bytes; when the image was opened */
 
   /* A stream that decodes to one cluster of zeroes, for overlays; format
    * lock.

@@ -160,12 +160,32 @@ qcow_change_header (struct image *img, unsigned at, const void *bytes,
   return 0;
 }
 
+/* Tables that the file does not reach to yet take their space now, so that
+ * no pass runs out of it.
+ */
+static int
+write_missing (struct image *img)
+{
+  static const uint8_t zeroes[65536];
+  const uint64_t end = qcow_state (img)->writer->tables_end;
+  uint64_t host = source_len (img->source), len;
+
+  for (; host < end; host += len) {
+    len = MIN (end - host, (uint64_t) sizeof zeroes);
+    if (source_pwrite (img->source, zeroes, len, host) == -1)
+      return -1;
+  }
+  return 0;
+}
+
 int
 qcow_prepare (struct image *img)
 {
   struct qcow_header *h = &qcow_state (img)->header;
   uint8_t one[4];
 
+  if (write_missing (img) == -1)
+    return -1;
   if (h->xen != QCOW_XEN_PRESENT || h->min_cluster_alloc == 1)
     return 0;
   store_be32 (one, 1);

@@ -156,6 +156,20 @@ test_faults (void)
   world_free (w);
 }
 
+/* What a failed write has done is found out before the next one. */
+static void
+test_torn (void)
+{
+  struct world *w = new_world (PRESERVE_STRICT);
+
+  w->tears = true;
+  CHECK_FAILS (client_write (w, c0 + 112, 8, 112), EIO);
+  EXPECT (w, "v3 112");
+  CHECK (client_write (w, c0 + 96, 8, 96) == 0);
+  EXPECT (w, "v3 112 12345678:hello 23456789:world!!!");
+  world_free (w);
+}
+
 /* ---- many at once */
 
 static void *
@@ -201,6 +215,7 @@ main (void)
   test_power_cuts (390, 376, 504);
   test_power_cuts (392, 0, 128);
   test_faults ();
+  test_torn ();
   test_threads ();
   return EXIT_SUCCESS;
 }

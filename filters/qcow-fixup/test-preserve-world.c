@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "include/byte-order.h"
+#include "include/checked.h"
 #include "include/testing.h"
 #include "report/report.h"
 #include "source/memory.h"
@@ -242,6 +243,12 @@ below_pwrite (void *handle, const void *buf, size_t len, uint64_t host,
   __atomic_store_n (&w->last_host, host, __ATOMIC_RELAXED);
   __atomic_store_n (&w->last_len, len, __ATOMIC_RELAXED);
   CHECK (len > 0 && host + len <= source_len (w->src));
+  if (w->tears) {
+    w->tears = false;
+    CHECK (source_zero (w->src, MIN (len, 8), host, SOURCE_ZERO_KEEP) == 0);
+    errno = EIO;
+    return -1;
+  }
   if (source_pwrite (w->src, buf, len, host) == -1)
     return -1;
   return fua ? source_sync (w->src) : 0;

@@ -50,6 +50,8 @@ struct world {
   uint8_t *cluster;             /* scratch of MAX_CLUSTER bytes */
   size_t cluster_len;
   size_t nr_reads, nr_writes, nr_flushes;
+  bool tears;                   /* the next write fails, but has made its
+                                   first 8 bytes zero */
   uint64_t last_host;           /* of the last write */
   size_t last_len;
 };

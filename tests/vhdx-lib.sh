@@ -1,0 +1,124 @@
+# Common parts of the behaviour tests of the vhdx plugin: those of the qcow2
+# plugin (qcow2-lib.sh, which see), for this format.
+#
+# Source it after functions.sh.
+#
+# SPDX-License-Identifier: BSD-3-Clause
+
+nbdkit vhdx --version > /dev/null ||
+  fail "the plugin under test can not be loaded"
+. "$srcdir/qcow2-lib.sh"
+
+# create IMAGE SIZE [OPTIONS-OF-qemu-img-create...]
+create () {
+  local image="$1" size="$2"
+  shift 2
+  qemu-img create -q -f vhdx "$@" "$image" $size
+}
+
+# io IMAGE COMMAND...: run qemu-io commands on a VHDX image, quietly.
+io () {
+  local image="$1" c args=()
+  shift
+  for c; do args+=(-c "$c"); done
+  if ! qemu-io -f vhdx "${args[@]}" "$image" > io.log 2>&1 ||
+     grep -Eqi 'failed|error|invalid|unknown' io.log; then
+    cat io.log >&2
+    fail "qemu-io $image: $*"
+  fi
+}
+
+# make: run a Python program, standard input, that makes images: see
+# vhdx-image.py.  "Image (...).save ('x.vhdx')" makes x.raw too, the disk.
+make () {
+  cat > make.py
+  "$PYTHON" "$srcdir/vhdx-image.py" run make.py || fail "make.py"
+}
+
+# faults NAME...: make images with one thing wrong, NAME.vhdx.
+faults () {
+  "$PYTHON" "$srcdir/vhdx-image.py" fault . "$@"
+}
+
+# serve IMAGE [PLUGIN-PARAMETER...] -- COMMAND: run a shell command with the
+# image served; $uri is where.
+serve () {
+  local args=()
+  while [ "$1" != -- ]; do
+    args+=("$1")
+    shift
+  done
+  nbdkit "${server_flags[@]}" -U - vhdx "${args[@]}" --run "$2"
+}
+
+# same IMAGE [PLUGIN-PARAMETER...]: the image reads as the raw file beside
+# it, or that in $oracle.  Options for vhdx-compare.py: compare_options.
+oracle=
+same () {
+  same_raw="${oracle:-${1%.vhdx}.raw}"
+  export same_raw
+  serve "$@" -- "
+    exec '$PYTHON' '$srcdir/vhdx-compare.py' ${compare_options[*]} \
+         \"\$uri\" \"\$same_raw\"" ||
+    fail "$*: the export differs from $same_raw"
+}
+
+# qemu_same IMAGE: QEMU reads the same: so that what we hold ourselves
+# against is right.
+qemu_same () {
+  qemu-img compare -f vhdx -F raw "$1" "${1%.vhdx}.raw" > compare.log 2>&1 || {
+    cat compare.log >&2
+    fail "$1: QEMU reads something else"
+  }
+}
+
+# like_qemu IMAGE [PLUGIN-PARAMETER...]: the export is what QEMU reads.
+like_qemu () {
+  rm -f qemu.raw
+  qemu-img convert -q -f vhdx -O raw "$1" qemu.raw
+  oracle=qemu.raw same "$@"
+}
+
+# client PYTHON-FILE IMAGE [PLUGIN-PARAMETER...]
+client () {
+  client_program="$1"
+  shift
+  export client_program
+  serve "$@" -- "
+    exec '$PYTHON' '$srcdir/qcow2-client.py' \
+        \"\$client_program\" \"\$uri\""
+}
+
+# refused REGEX IMAGE [PLUGIN-PARAMETER...]
+refused () {
+  local regex="$1" image="$2" status=0
+  shift 2
+  bounded nbdkit -r -U - vhdx "$image" "$@" \
+          --run 'echo served' > refused.out 2> refused.log || status=$?
+  check_refusal "$regex" "$image" $status
+}
+
+# refused_once REGEX IMAGE [PLUGIN-PARAMETER...]: ... with one message, and
+# the image stays as it was.
+refused_once () {
+  local before
+  before="$(digest "$2")"
+  refused "$@"
+  test "$(digest "$2")" = "$before" || fail "$2: the image changed"
+  test "$(grep -c 'error:' refused.log)" -eq 1 || {
+    cat refused.log >&2
+    fail "$2: not one message"
+  }
+}
+
+# quietly COMMAND...: its messages must not hold a warning or an error.
+quietly () {
+  "$@" 2> quiet.log || { cat quiet.log >&2; fail "$*"; }
+  expect_no_text quiet.log 'error:|warning:'
+}
+
+# digest FILE...: see qcow2-lib.sh; but files may be of any length.
+digest () {
+  "$PYTHON" "$srcdir/vhdx-image.py" digest "$@"
+  stat -c '%n %s %b %Y %y %Z %z %a' "$@"
+}
