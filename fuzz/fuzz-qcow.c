@@ -261,9 +261,16 @@ try_plan (struct run *run, struct source *src, const struct qcow_header *h,
 {
   CLEANUP_SOURCE struct source *converted = make_source (run);
   struct qcow_plan plan;
+  int r;
 
   PROMISE (qcow_convert_plan (src, "image", h, v, &plan) == 0);
-  if (plan.is_needed && plan.why_not == NULL && convert (converted))
+  if (!plan.is_needed || plan.why_not != NULL)
+    return;
+  r = run->can_grow
+    ? qcow_convert_growing (converted, "image", h, v, &plan,
+                            source_len (converted))
+    : qcow_convert_fixed (converted, "image", h, v, &plan);
+  if (r == 0)
     compare_view (src, converted, h, v, &plan);
 }
 

@@ -10,6 +10,7 @@
 
 #define READ_LEN (192 * 1024)
 #define NR_EXTENTS 7
+#define MAX_ASKED UINT32_MAX    /* as in NBD */
 #define MAX_STEPS 8
 
 static void
@@ -65,8 +66,8 @@ try_status (struct image *img)
   for (i = 0; i < MAX_STEPS && next < img->len; ++i) {
     uint64_t before = next;
 
-    if (image_status (img, img->len - next, next, i & 1, add_status,
-                      &next) == -1)
+    if (image_status (img, MIN (img->len - next, (uint64_t) MAX_ASKED), next,
+                      i & 1, add_status, &next) == -1)
       break;
     PROMISE (next > before && next <= img->len);
   }

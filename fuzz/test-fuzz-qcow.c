@@ -15,7 +15,7 @@
 #include "qcow/qcow.h"
 #include "source/memory.h"
 
-#define NR_MUTANTS 250
+#define NR_MUTANTS 150
 #define MAX_FILE_LEN (16 * 1024 * 1024)
 
 static unsigned mutate_seed;

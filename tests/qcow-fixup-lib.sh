@@ -110,8 +110,16 @@ EOF
 
 
 # serve_fixup [FLAG...] -- PLUGIN-ARG...: start a server with the filter;
-# its messages are in log, and $uri leads to it.
+# its messages are in log, which is shown if it does not start, and $uri
+# leads to it.
 uri="nbd+unix:///?socket=$tmpdir/sock"
+exec 8>&2
+is_starting=no
+show_log () {
+  [ "$is_starting" = no ] || tail -n 5 log >&8
+}
+cleanup_fn show_log
+
 serve_fixup () {
   local flags=()
 
@@ -121,8 +129,10 @@ serve_fixup () {
   done
   shift
   rm -f sock
+  is_starting=yes
   start_nbdkit -P pid -U sock -v ${flags[@]+"${flags[@]}"} \
     --filter=qcow-fixup "$@" 2> log
+  is_starting=no
 }
 
 stop_fixup () {

@@ -21,14 +21,14 @@ pod=$top_srcdir/plugins/qcow/nbdkit-qcow-plugin.pod
 
 # Examples are the indented paragraphs of the section, one to a file.
 mkdir examples
-sed -n '/^=head1 EXAMPLES/,/^=head1 NOTES/p' "$pod" |
+sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod" |
   awk '/^ / { if (!inside) n++; inside = 1
               print substr ($0, 2) > sprintf ("examples/%02d", n); next }
        { inside = 0 }'
 count=$(find examples -type f | wc -l)
 [ "$count" -ge 12 ] || fail "only $count examples found"
 [ "$count" -eq "$(grep -c '^ nbdkit' <(
-    sed -n '/^=head1 EXAMPLES/,/^=head1 NOTES/p' "$pod"))" ] ||
+    sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod"))" ] ||
   fail "an example does not begin with nbdkit"
 
 # The files that they use.  In tapdisk.qcow the L1 table is little endian.

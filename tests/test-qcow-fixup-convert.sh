@@ -89,12 +89,12 @@ stop_fixup
 # QEMU writes into the disk, over NBD.
 tapdisk disk.raw used
 serve_fixup -- file used
-qemu-io -f qcow -c 'write -P 0x5a 4100k 64k' "$uri" > io.log
+qemu-io -f qcow -c 'write -P 0x5a 100k 64k' "$uri" > io.log
 expect_no_text io.log 'failed|error'
 stop_fixup
 cp disk.raw expected.raw
-tr '\0' Z < /dev/zero | head -c 65536 |
-  dd of=expected.raw bs=1k seek=4100 conv=notrunc status=none
+head -c 65536 /dev/zero | tr '\0' Z |
+  dd of=expected.raw bs=1k seek=100 conv=notrunc status=none
 rm -f out.raw
 qemu-img convert -f qcow -O raw used out.raw
 cmp out.raw expected.raw

@@ -47,7 +47,8 @@ expect_text log 'because the plugin cannot flush it'
 [ "$(grep -c 'because the plugin' log)" -eq 1 ] || fail "told twice"
 stop_fixup
 eval+=(can_flush='exit 0' flush='exit 0')
-serve can_write='exit 3'
+eval=("${eval[@]/#can_write=*/can_write=exit 3}")
+serve
 is_read_only image
 expect_text log 'because the plugin cannot write it'
 stop_fixup

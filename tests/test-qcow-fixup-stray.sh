@@ -29,8 +29,10 @@ check () {
   [ "$(grep -c 'stray header' log)" -eq 1 ] || fail "not told once"
   expect_text log 'stray-header=repair would bring them back'
   # What does not follow tapdisk's formula must not be said to.
-  [ "$(tool get stray min-alloc)" = 1 ]
-  tool set stray min-alloc "$(tool get stray.converted min-alloc)"
+  if ! cmp -s stray original; then
+    [ "$(tool get stray min-alloc)" = 1 ] || fail "min_cluster_alloc stays"
+    tool set stray min-alloc "$(tool get stray.converted min-alloc)"
+  fi
   same stray stray.converted
 
   for from in original stray.converted; do

@@ -19,6 +19,8 @@ dd if=/dev/zero of=new.raw bs=4096 seek=300 count=20 conv=notrunc status=none
 mkdir oracle
 cp base.raw oracle
 oracle=oracle/over.qcow
+compare_options=(--raw new.raw)
+arguments=()
 
 # overlay [OPTION-OF-tapdisk...]: base.raw below.
 overlay () {
@@ -26,27 +28,19 @@ overlay () {
   tapdisk new.raw over.qcow --base base.raw --converted oracle/over.qcow "$@"
   before="$(digest *.qcow *.raw)"
   compare over.qcow "${arguments[@]}"
-  to_raw oracle/over.qcow seen.raw
-  cmp seen.raw new.raw || fail "QEMU reads other bytes"
-  rm seen.raw
   test "$(digest *.qcow *.raw)" = "$before" || fail "a file changed"
 }
 
 # The name behind a header of 12, 16, 20 bytes, absolute as tapdisk has it,
 # and relative.  In the first case what would be the flags is the name.
 for header in 12 16 20; do
-  for order in little big; do
-    for arguments in backing-format=raw ''; do
-      arguments=(${arguments[@]})
-      overlay --header $header --order $order
-    done
-    overlay --header $header --order $order --name base.raw --mtime 123456789
-  done
-  overlay --header $header --table alternate --cksum stale
+  overlay --header $header
+  arguments=(backing-format=raw)
+  overlay --header $header --order big --name base.raw --mtime 123456789
+  arguments=()
   overlay --header $header --table first --count 1 --cluster-bits 10 \
-          --l2-bits 9
+          --l2-bits 9 --cksum stale
 done
-arguments=()
 overlay --order big --flag
 overlay --order big --flag --reversed
 overlay --flag
@@ -55,12 +49,12 @@ overlay --first 0x102000000 --length $((16 << 30))
 
 # A name whose first bytes look like flags of every kind, in the header of
 # 12 bytes.
-for name in aase cbse ddse; do
+for name in aase cbse; do
   cp base.raw $name.raw
   cp base.raw oracle/$name.raw
   overlay --header 12 --name $name.raw
-  overlay --header 12 --order big --name $name.raw
 done
+overlay --header 12 --order big --name aase.raw
 
 # tapdisk images all the way down: each is judged by itself.  The lowest
 # but one has to be named: a format is found out for one image only.
@@ -81,7 +75,9 @@ assert h.pread (h.get_size (), 0) == open ("new.raw", "rb").read ()
 END
   client same.py over.qcow backing-format=qcow || fail "a chain of three"
   oracle=oracle/middle.qcow
+  compare_options=()
   compare middle.qcow
+  compare_options=(--raw new.raw)
   oracle=oracle/over.qcow
 done
 
@@ -91,6 +87,7 @@ nbdkit -U - qcow over.qcow backing-format=qcow fixup=write \
        --run '! nbdinfo --is readonly "$uri"' || fail "not converted"
 test "$(digest bottom.qcow middle.qcow)" = "$before" || fail "a base changed"
 compare over.qcow backing-format=qcow
+cp new.raw changed.raw
 
 # What a name inside of an image may lead to: files beside it only.
 mkdir elsewhere

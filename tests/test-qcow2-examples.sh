@@ -22,14 +22,14 @@ pod=$top_srcdir/plugins/qcow2/nbdkit-qcow2-plugin.pod
 
 # Examples are the indented paragraphs of the section, one to a file.
 mkdir examples
-sed -n '/^=head1 EXAMPLES/,/^=head1 NOTES/p' "$pod" |
+sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod" |
   awk '/^ / { if (!inside) n++; inside = 1
               print substr ($0, 2) > sprintf ("examples/%02d", n); next }
        { inside = 0 }'
 count=$(find examples -type f | wc -l)
 [ "$count" -ge 9 ] || fail "only $count examples found"
 [ "$count" -eq "$(grep -c '^ nbdkit' <(
-    sed -n '/^=head1 EXAMPLES/,/^=head1 NOTES/p' "$pod"))" ] ||
+    sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod"))" ] ||
   fail "an example does not begin with nbdkit"
 
 # The files that they use.
@@ -49,11 +49,14 @@ make_samples () {
   truncate -s 1M raw.img
   printf 'some text' | dd of=raw.img bs=1 seek=100000 conv=notrunc status=none
   qemu-img create -q -f qcow2 grown.qcow2 4M
+  cp base.qcow2 kept.qcow2
+  qemu-img snapshot -c monday kept.qcow2
+  qemu-io -f qcow2 -c 'write -P 4 0 2M' kept.qcow2 > /dev/null
 }
 
 # These no example changes.
 samples="base.qcow2 disk.qcow2 overlay/disk.qcow2 external.qcow2 external.raw
-         partitioned.qcow2 raw.img"
+         partitioned.qcow2 raw.img kept.qcow2"
 
 for example in examples/*; do
   rm -rf work
@@ -75,6 +78,7 @@ for example in examples/*; do
   if grep -q out.raw "../$example"; then
     case $(cat "../$example") in
       *external.qcow2* ) image=external.qcow2 ;;
+      *kept.qcow2* ) image=base.qcow2 ;;
       *partition=1* )
         image=expected.qcow2
         dd if=partitioned.raw of=part.raw bs=512 skip=2048 count=1024 \
@@ -84,6 +88,14 @@ for example in examples/*; do
     esac
     qemu-img compare -q -f qcow2 -F raw "$image" out.raw ||
       fail "copied something else: $(cat "../$example")"
+  fi
+  if grep -q layer.raw "../$example"; then
+    qemu-img compare -q -f qcow2 -F raw base.qcow2 layer.raw ||
+      fail "copied something else: $(cat "../$example")"
+  fi
+  if grep -q 'nbdinfo --list' "../$example"; then
+    [ "$(grep -c '^export="layer:' output)" -eq 2 ] ||
+      fail "listed are $(cat output)"
   fi
   if grep -q 'nbdinfo --size' "../$example"; then
     [ "$(cat output)" = 4194304 ] || fail "size is $(cat output)"

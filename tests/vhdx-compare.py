@@ -2,11 +2,13 @@
 # Hold an NBD export against the disk it must be.
 #
 # usage: vhdx-compare.py [--whole] NBD-URI RAW-FILE
+#        vhdx-compare.py --qemu IMAGE RAW-FILE
 #
 # Size, bytes and extents are looked at: what the export calls zero must be
 # zero in the raw file; everything that is not, and everything where the raw
 # file has data, is read and compared, by requests of many lengths.  With
 # --whole all of the disk is read, as is done anyway where it is small.
+# With --qemu it is not an export but what QEMU reads from a VHDX image.
 #
 # SPDX-License-Identifier: BSD-3-Clause
 
@@ -26,8 +28,9 @@ def need(is_so, *what):
 
 
 class Comparison:
-    def __init__(self, h, raw):
+    def __init__(self, h, raw, align=1):
         self.h = h
+        self.align = align
         self.fd = os.open(raw, os.O_RDONLY)
         self.size = os.fstat(self.fd).st_size
         self.rnd = random.Random(self.size)
@@ -81,12 +84,12 @@ class Comparison:
                 a += len(data)
         return True
 
-    def run(self, whole):
+    def run(self, whole, has_extents):
         need(self.h.get_size() == self.size, "size", self.h.get_size(),
              "instead of", self.size)
         whole = whole or self.size <= SMALL
         edges = [0, self.size]
-        for start, end, flags in self.extents():
+        for start, end, flags in self.extents() if has_extents else []:
             edges += [start, end]
             if flags & 2:
                 need(self.is_zero(start, end), "data called zero within",
@@ -105,18 +108,26 @@ class Comparison:
         for edge in edges:
             # Over an edge, on no boundary of anything.
             start = max(edge - self.rnd.choice((1, 513, 5000)), 0)
-            end = min(edge + self.rnd.choice((1, 777, 9000)), self.size)
-            self.read(start, end)
+            end = edge + self.rnd.choice((1, 777, 9000))
+            self.read(start // self.align * self.align,
+                      min(-(-end // self.align) * self.align, self.size))
 
 
 def main():
-    whole = sys.argv[1:2] == ["--whole"]
-    uri, raw = sys.argv[-2:]
+    option = sys.argv[1] if len(sys.argv) > 3 else None
+    where, raw = sys.argv[-2:]
     h = nbd.NBD()
     h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
-    h.connect_uri(uri)
+    if option == "--qemu":
+        h.connect_systemd_socket_activation(
+            ["qemu-nbd", "-r", "-f", "vhdx", where])
+    else:
+        h.connect_uri(where)
     try:
-        Comparison(h, raw).run(whole)
+        if option == "--qemu":
+            Comparison(h, raw, 512).run(False, False)
+        else:
+            Comparison(h, raw).run(option == "--whole", True)
     finally:
         h.shutdown()
     return 0

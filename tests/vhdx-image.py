@@ -621,8 +621,8 @@ class Image:
         pieces = b.pieces
         if b.state == PARTIAL:
             # Nobody may see what the bitmap does not show.
-            if self.block <= 2 * MIB:
-                self.file.put(b.at, b"\xdd" * self.block)
+            if self.block <= 2 * MIB and len(b.pieces) == 1:
+                self.file.put(b.at, b"\xdd" * len(b.pieces[0][1]))
             pieces = list(self.own_pieces(b))
         elif b.state != PRESENT:
             pieces = [(at, b"\xcc" * len(data)) for at, data in pieces]
@@ -738,8 +738,15 @@ def fault(function):
 def small(**kwargs):
     """A disk to be spoiled: three blocks, one of each kind."""
     i = Image(3 * MIB, **kwargs)
-    i.set(0)
+    i.set(0, pieces=[(0, b"x" * 512)])
     i.set(2, ZERO)
+    return i
+
+
+def roomy():
+    """... with room behind its blocks."""
+    i = small()
+    i.next = 16 * MIB
     return i
 
 
@@ -825,7 +832,7 @@ def _tables(name, change):
     def both(i):
         for t in i.tables:
             change(t)
-    _one(name, both)
+    _one(name, both, roomy)
 
 
 def _region(name, kind, **fields):
@@ -1058,11 +1065,11 @@ def _entry(name, is_child=False):
         def make_it():
             if is_child:
                 i = Image(64 * MIB, parent="base.vhdx", block=2 * MIB)
-                i.set(0, PARTIAL, own=[(0, 8)])
             else:
                 i = Image(64 * MIB, block=2 * MIB)
-                i.set(0)
-            i.set(3)
+            i.set(0, PARTIAL if is_child else PRESENT,
+                  pieces=[(0, b"x" * 512)], own=[(0, 8)])
+            i.set(3, pieces=[(0, b"y" * 512)])
             function(i)
             return i
         FAULTS["bat-" + name] = make_it
@@ -1080,7 +1087,7 @@ def _both(name):
 
 def _state(name, n, state, is_child=False):
     def spoil(i):
-        i.set(2, anchor=True)
+        i.set(2, pieces=[])
         i.raw_entries[i.index(2)] = i.blocks[2].at | state
     _entry(name, is_child)(spoil)
 
@@ -1167,7 +1174,7 @@ def _(i):
 
 @_both("anchor-undefined")
 def _(i):
-    i.raw_entries[i.index(5)] = i.blocks[3].at + MIB | UNDEFINED
+    i.raw_entries[i.index(5)] = i.blocks[0].at + MIB | UNDEFINED
 
 
 @_both("anchor-in-log")
@@ -1225,6 +1232,7 @@ def _(i):
 def _bitmap_state(state):
     @_entry("bitmap-state-%d" % state, True)
     def _(i):
+        i.blocks[0].state = PRESENT
         i.raw_entries[i.bitmap_index(0)] = i.bitmaps[0] | state
 
 

@@ -8,6 +8,7 @@
 nbdkit vhdx --version > /dev/null ||
   fail "the plugin under test can not be loaded"
 . "$srcdir/qcow2-lib.sh"
+requires qemu-nbd --version
 
 # create IMAGE SIZE [OPTIONS-OF-qemu-img-create...]
 create () {
@@ -66,10 +67,8 @@ same () {
 # qemu_same IMAGE: QEMU reads the same: so that what we hold ourselves
 # against is right.
 qemu_same () {
-  qemu-img compare -f vhdx -F raw "$1" "${1%.vhdx}.raw" > compare.log 2>&1 || {
-    cat compare.log >&2
+  "$PYTHON" "$srcdir/vhdx-compare.py" --qemu "$1" "${1%.vhdx}.raw" ||
     fail "$1: QEMU reads something else"
-  }
 }
 
 # like_qemu IMAGE [PLUGIN-PARAMETER...]: the export is what QEMU reads.

@@ -31,6 +31,7 @@
 #include "raw/raw.h"
 
 #define DISK_LEN 65536
+#define SNAPSHOT_LEN 4096
 
 /* ---- the format */
 
@@ -74,7 +75,12 @@ fake_open (struct image *img)
     errno = EINVAL;
     return -1;
   }
-  img->len = DISK_LEN;
+  if (img->wishes.snapshot && strcmp (img->wishes.snapshot, "s") != 0) {
+    fprintf (stderr, "error: %s: there is no such snapshot\n", img->name);
+    errno = ENOENT;
+    return -1;
+  }
+  img->len = img->wishes.snapshot ? SNAPSHOT_LEN : DISK_LEN;
   img->unit = img->zero_unit = 512;
   img->backing_name = value_of (text, "\nbacking=");
   img->wants_backing = img->backing_name != NULL;
@@ -99,10 +105,21 @@ fake_lookup (struct image *img, uint64_t guest, uint64_t len,
   return 1;
 }
 
+/* The only one is called "s". */
+static int
+fake_snapshots (struct image *img, snapshot_add add, void *opaque)
+{
+  const struct snapshot_info info = { .id = "1", .name = "s" };
+
+  (void) img;
+  return add (opaque, &info) == -1 ? -1 : 0;
+}
+
 static const struct format fake_format = {
   .name = "fake",
   .probe = fake_probe,
   .open = fake_open,
+  .snapshots = fake_snapshots,
   .lookup = fake_lookup,
 };
 
@@ -521,6 +538,59 @@ test_reopen (void)
   chain_close (chain);
 }
 
+/* Snapshots stand on the chain's own base, and go before it. */
+static void
+test_snapshot (void)
+{
+  struct chain_settings set = settings_for ("top");
+  struct image *img, *other;
+  struct chain *chain;
+  char c;
+
+  put ("top", "FAKE\nbacking=base\nformat=raw\n");
+  put ("base", "base data");
+  chain = try_open (&set);
+  assert (chain);
+  assert (chain_open_snapshot (chain, "none") == NULL && errno == ENOENT);
+  img = chain_open_snapshot (chain, "s");
+  other = chain_open_snapshot (chain, "s");
+  assert (img && other && img != other && img != chain_top (chain));
+  assert (img->len == SNAPSHOT_LEN && chain_top (chain)->len == DISK_LEN);
+  assert (img->backing == chain_top (chain)->backing);
+  assert (image_read (img, &c, 1, 0) == 0 && c == 'b');
+  image_close (other);
+
+  /* The top may be opened anew under them. */
+  assert (chain_reopen_top (chain, true) == 0);
+  assert (img->backing == chain_top (chain)->backing);
+  assert (image_read (img, &c, 1, 1) == 0 && c == 'a');
+  image_close (img);
+  assert (image_read (chain_top (chain), &c, 1, 0) == 0 && c == 'b');
+  chain_close (chain);
+
+  /* Chosen by the user: of the top only, whatever is below. */
+  put ("base", "FAKE\n");
+  put ("top", "FAKE\nbacking=base\nformat=fake\n");
+  set.wishes.snapshot = "s";
+  chain = try_open (&set);
+  assert (chain && chain_top (chain)->len == SNAPSHOT_LEN);
+  assert (chain_top (chain)->backing->len == DISK_LEN);
+  chain_close (chain);
+  set.wishes.snapshot = "none";
+  expect_refused (&set, ENOENT, "no such snapshot");
+
+  /* A format that knows none. */
+  put ("top", "MUTE\n");
+  set.format = &mute_format;
+  expect_refused (&set, ENOENT, "no snapshots in mute images");
+  set.wishes.snapshot = NULL;
+  chain = try_open (&set);
+  assert (chain && chain_open_snapshot (chain, "s") == NULL &&
+          errno == ENOENT);
+  chain_close (chain);
+  put ("base", "base data");
+}
+
 /* By descriptor: no directory. */
 static void
 test_descriptor (void)
@@ -579,6 +649,7 @@ main (void)
   test_needs ();
   test_shared_data ();
   test_reopen ();
+  test_snapshot ();
   test_descriptor ();
   test_probe ();
   snprintf (command, sizeof command, "rm -rf '%s'", dir);

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,18 +119,28 @@ open_snapshot (struct life *life, const char *name)
   return e;
 }
 
+/* A decimal number below 'nr', as export_list writes it. */
+static bool
+parse_layer (const char *text, size_t nr, size_t *n)
+{
+  const char *p = text;
+
+  for (*n = 0; *p >= '0' && *p <= '9' && *n < nr; p++)
+    *n = *n * 10 + (*p - '0');
+  return p > text && *p == '\0' && *n < nr &&
+    (text[0] != '0' || text[1] == '\0');
+}
+
 /* Layers below the top never change, so that theirs are simply there. */
 static struct export *
 open_layer (struct life *life, const char *number)
 {
+  CLEANUP_VISIT struct life_visit visit;
+  struct image *image = life_enter (life, false, &visit);
   const size_t nr = life_chain (life)->nr_layers;
-  struct image *image;
-  unsigned n;
+  size_t n;
 
-  if (number[0] < '0' || number[0] > '9' ||
-      nbdkit_parse_unsigned ("layer", number, &n) == -1)
-    n = UINT_MAX;
-  if (n >= nr) {
+  if (!parse_layer (number, nr, &n)) {
     nbdkit_error ("there is no export \"" LAYER "%s\": the chain has layers "
                   "0 to %zu", number, nr - 1);
     errno = ENOENT;
@@ -139,7 +148,7 @@ open_layer (struct life *life, const char *number)
   }
   if (n == 0)
     return &reader;
-  for (image = chain_top (life_chain (life)); n > 0; n--)
+  while (n-- > 0)
     image = image->backing;
   return add_export (image, NULL);
 }
@@ -240,31 +249,132 @@ export_describe (struct life *life, struct export *e, const char *format,
             e && !e->is_top ? img->format->name : format, len, base);
 }
 
-struct listing {
-  struct nbdkit_exports *exports;
+/* Of more snapshots the first ones are listed; all can be opened. */
+#define MAX_LISTED 1000
+
+/* Longer names cannot be told in the protocol. */
+#define MAX_NAME_LEN 4000
+
+struct snapshot {
+  char *id, *name;              /* NULL: cannot be told; owned */
+  uint64_t len, seconds;        /* as in struct snapshot_info */
 };
 
+struct listing {
+  struct snapshot *all;         /* room for MAX_LISTED */
+  size_t nr;
+};
+
+static void
+free_listing (struct listing *l)
+{
+  for (size_t i = 0; i < l->nr; i++) {
+    free (l->all[i].id);
+    free (l->all[i].name);
+  }
+  free (l->all);
+}
+
+#define CLEANUP_LISTING __attribute__ ((cleanup (free_listing)))
+
+/* A copy in *copy; NULL of what is empty, too long, or has control
+ * characters.  -1: no memory.
+ */
 static int
-list_snapshot (void *opaque, const struct snapshot_info *info)
+copy_if_tellable (const char *text, char **copy)
+{
+  const unsigned char *p = (const unsigned char *) text;
+
+  while (*p >= ' ' && *p != 127)
+    p++;
+  *copy = NULL;
+  if (*p != '\0' || text[0] == '\0' || strlen (text) > MAX_NAME_LEN)
+    return 0;
+  *copy = strdup (text);
+  return *copy ? 0 : -1;
+}
+
+static int
+keep_snapshot (void *opaque, const struct snapshot_info *info)
 {
   struct listing *l = opaque;
+  struct snapshot *s = &l->all[l->nr];
+
+  if (l->nr == MAX_LISTED) {
+    nbdkit_debug ("exports: there are more than %d snapshots", MAX_LISTED);
+    return 1;
+  }
+  *s = (struct snapshot) { .len = info->len, .seconds = info->seconds };
+  l->nr++;
+  if (copy_if_tellable (info->id, &s->id) == 0 &&
+      copy_if_tellable (info->name, &s->name) == 0)
+    return 0;
+  no_memory ();
+  return -1;
+}
+
+/* Is 's' what one gets by that id or name? */
+static bool
+is_found_by (const struct listing *l, const struct snapshot *s,
+             const char *text)
+{
+  for (size_t i = 0; i < l->nr; i++)
+    if (l->all[i].id && strcmp (l->all[i].id, text) == 0)
+      return s == &l->all[i];
+  for (size_t i = 0; i < l->nr; i++)
+    if (l->all[i].name && strcmp (l->all[i].name, text) == 0)
+      return s == &l->all[i];
+  return false;
+}
+
+/* By its name, or by its id where the name leads to another one. */
+static int
+list_snapshot (const struct listing *l, const struct snapshot *s,
+               struct nbdkit_exports *exports)
+{
   CLEANUP_FREE char *name = NULL;
   char description[160], len[32], date[32] = "";
-  const time_t seconds = info->seconds;
+  const time_t seconds = s->seconds;
+  const char *shown = s->name;
   struct tm tm;
 
-  if (asprintf (&name, SNAPSHOT "%s", info->name[0] ? info->name
-                : info->id) == -1) {
+  if (shown == NULL || !is_found_by (l, s, shown))
+    shown = s->id;
+  if (shown == NULL || !is_found_by (l, s, shown))
+    return 0;
+  if (asprintf (&name, SNAPSHOT "%s", shown) == -1) {
     name = NULL;
     no_memory ();
     return -1;
   }
-  format_len (len, sizeof len, info->len);
+  format_len (len, sizeof len, s->len);
   if (gmtime_r (&seconds, &tm))
     strftime (date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &tm);
   snprintf (description, sizeof description, "snapshot %.16s, %s virtual "
-            "size, taken %s", info->id, len, date);
-  return nbdkit_add_export (l->exports, name, description);
+            "size, taken %s", s->id ?: "", len, date);
+  return nbdkit_add_export (exports, name, description);
+}
+
+static int
+list_snapshots (struct life *life, struct nbdkit_exports *exports)
+{
+  CLEANUP_LISTING struct listing l = { .nr = 0 };
+  CLEANUP_VISIT struct life_visit visit;
+  struct image *img = life_enter (life, false, &visit);
+
+  if (img->format->snapshots == NULL || img->wishes.snapshot)
+    return 0;
+  l.all = calloc (MAX_LISTED, sizeof *l.all);
+  if (l.all == NULL) {
+    no_memory ();
+    return -1;
+  }
+  if (img->format->snapshots (img, keep_snapshot, &l) == -1)
+    return -1;
+  for (size_t i = 0; i < l.nr; i++)
+    if (list_snapshot (&l, &l.all[i], exports) == -1)
+      return -1;
+  return 0;
 }
 
 static int
@@ -293,19 +403,11 @@ int
 export_list (struct life *life, const char *format,
              struct nbdkit_exports *exports)
 {
-  struct listing l = { .exports = exports };
   char description[128];
 
   export_describe (life, NULL, format, description, sizeof description);
-  if (nbdkit_add_export (exports, "", description) == -1)
+  if (nbdkit_add_export (exports, "", description) == -1 ||
+      list_snapshots (life, exports) == -1)
     return -1;
-  {
-    CLEANUP_VISIT struct life_visit visit;
-    struct image *img = life_enter (life, false, &visit);
-
-    if (img->format->snapshots && img->wishes.snapshot == NULL &&
-        img->format->snapshots (img, list_snapshot, &l) == -1)
-      return -1;
-  }
   return list_layers (life, exports);
 }

@@ -208,9 +208,10 @@ glue_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
             uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
+  struct image *img = export_enter (life, handle, false, &visit);
 
   (void) flags;
-  return image_read (export_enter (life, handle, false, &visit), buf, count, offset);
+  return image_read (img, buf, count, offset);
 }
 
 /* After a change that succeeded. */
@@ -286,17 +287,19 @@ glue_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
   CLEANUP_VISIT struct life_visit visit;
+  struct image *img = export_enter (life, handle, false, &visit);
 
-  return image_status (export_enter (life, handle, false, &visit), count, offset,
-                       flags & NBDKIT_FLAG_REQ_ONE, add_extent, extents);
+  return image_status (img, count, offset, flags & NBDKIT_FLAG_REQ_ONE,
+                       add_extent, extents);
 }
 
 int
 glue_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   CLEANUP_VISIT struct life_visit visit;
+  struct image *img = export_enter (life, handle, false, &visit);
 
   (void) flags;
-  image_prefetch (export_enter (life, handle, false, &visit), count, offset);
+  image_prefetch (img, count, offset);
   return 0;
 }

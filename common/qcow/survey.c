@@ -17,6 +17,7 @@
 
 #include "include/checked.h"
 #include "include/cleanup.h"
+#include "qcow/intent.h"
 #include "qcow/writer.h"
 #include "report/refuse.h"
 
@@ -247,6 +248,16 @@ mark_gap (struct survey *v)
   return 0;
 }
 
+/* With Xen's header conversion puts its records behind it, where tapdisk
+ * leaves a page free.
+ */
+static uint64_t
+len_of_head (const struct qcow_header *h)
+{
+  return h->xen == QCOW_XEN_NONE ? QCOW_HEADER_LEN
+    : MIN (h->l1_host, qcow_gap_end (h));
+}
+
 static int
 survey (struct survey *v)
 {
@@ -263,7 +274,7 @@ survey (struct survey *v)
                    v->img->name, h->l1_host, qcow_l1_end (h),
                    source_len (v->img->source));
   v->q->writer->tables_end = qcow_l1_end (h);
-  if (mark (v, 0, QCOW_HEADER_LEN, QCOW_META) == -1 ||
+  if (mark (v, 0, len_of_head (h), QCOW_META) == -1 ||
       (h->backing_host != 0 &&
        mark (v, h->backing_host, MAX (h->backing_len, 1U),
              QCOW_META) == -1) ||

@@ -252,8 +252,10 @@ qcow_unmap (struct image *img, uint64_t guest, uint64_t len,
     n = len_without_table (img, guest, end);
   if (n != 0)
     return n;
-  if (way != WAY_FREE && need_stream (img) == -1)
-    return -1;
+  if (way != WAY_FREE && need_stream (img) == -1) {
+    /* A trim may leave what it cannot free. */
+    return wish == UNMAP_TRIM && errno == ENOSPC ? (ssize_t) len : -1;
+  }
   if (qcow_slot_get (img, guest, &slot) == -1)
     return -1;
   nr = MIN (div_round_up (len, q->cluster_len), slot.nr);

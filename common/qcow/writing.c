@@ -77,9 +77,11 @@ survey_home (struct image *img, uint64_t home_host)
   return r;
 }
 
-/* Convert the L1 table, and finish what an earlier conversion left. */
+/* Convert the L1 table, or finish what an earlier conversion left.  1: it
+ * was done; 0: nothing is to be done; -1.
+ */
 static int
-fix_up (struct image *img)
+fix_up_once (struct image *img)
 {
   struct qcow *q = qcow_state (img);
   const uint64_t end = qcow_space_end (q->writer->space)
@@ -102,7 +104,18 @@ fix_up (struct image *img)
                             &plan);
   if (r == -1)
     return -1;
-  return read_again (img);
+  return read_again (img) == -1 ? -1 : 1;
+}
+
+/* Where an old tapdisk came upon an interrupted conversion and turned the
+ * copy of the table round, there are two things to do.
+ */
+static int
+fix_up (struct image *img)
+{
+  const int r = fix_up_once (img);
+
+  return r == 1 && fix_up_once (img) == -1 ? -1 : MIN (r, 0);
 }
 
 /* ---- opening */

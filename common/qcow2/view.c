@@ -16,6 +16,7 @@
 #include "include/cleanup.h"
 #include "qcow2/refuse.h"
 #include "qcow2/snapshot.h"
+#include "qcow2/table.h"
 #include "qcow2/view.h"
 
 /* The entry's id and name, as strings one behind the other; NULL,
@@ -91,6 +92,32 @@ find (const struct image *img, const struct qcow2_header *h, bool by_id,
   return r == -1 ? -1 : found;
 }
 
+/* What the table of snapshots says of one must be true of a disk; whether
+ * the L1 table is in the file and long enough is seen when it is opened.
+ */
+static int
+check_snapshot (const struct image *img, const struct qcow2_header *h,
+                const struct snapshot *s)
+{
+  const uint64_t cluster_len = UINT64_C (1) << h->cluster_bits;
+  const uint64_t len = disk_len (s, h);
+
+  if (len > INT64_MAX)
+    return REFUSE (EINVAL, "%s: the disk of the snapshot has %" PRIu64
+                   " bytes (its entry at byte %" PRIu64 ", extra data); "
+                   CHECK_A_COPY, img->name, len, s->host);
+  if (s->l1_size > L1_MAX_ENTRIES)
+    return REFUSE (EINVAL, "%s: the L1 table of the snapshot is too large: %"
+                   PRIu32 " entries (its entry at byte %" PRIu64 "), the "
+                   "most is %" PRIu32 "; " CHECK_A_COPY, img->name,
+                   s->l1_size, s->host, L1_MAX_ENTRIES);
+  if (s->l1_host % cluster_len != 0 || s->l1_host > INT64_MAX / 2)
+    return REFUSE (EINVAL, "%s: the L1 table of the snapshot cannot be at "
+                   "byte %" PRIu64 " (its entry at byte %" PRIu64 "); "
+                   CHECK_A_COPY, img->name, s->l1_host, s->host);
+  return 0;
+}
+
 int
 qcow2_choose_snapshot (struct image *img, struct qcow2_header *h)
 {
@@ -105,6 +132,8 @@ qcow2_choose_snapshot (struct image *img, struct qcow2_header *h)
     return REFUSE (ENOENT, "%s: there is no snapshot with the id or name "
                    "\"%s\"; qemu-img snapshot -l lists those there are",
                    img->name, img->wishes.snapshot);
+  if (check_snapshot (img, h, &s) == -1)
+    return -1;
   h->l1_host = s.l1_host;
   h->l1_size = s.l1_size;
   h->disk_len = disk_len (&s, h);

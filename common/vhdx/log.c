@@ -40,9 +40,13 @@
  */
 #define MAX_FILE_LEN (UINT64_C (1) << 48)
 
+/* Data descriptors have a sector each, and the longest log has a quarter of
+ * these; zero descriptors could be far more, which nobody writes.
+ */
+#define MAX_CHANGES (1 << 20)
+
 struct entry {
-  bool is_whole;                /* as somebody wrote it */
-  bool is_sound;                /* that, and it changes what a log may */
+  bool is_sound;
   uint64_t at;                  /* in the ring, bytes */
   uint64_t len;                 /* bytes */
   uint64_t tail;                /* in the ring */
@@ -225,13 +229,19 @@ judge_entry (const struct ring *ring, uint64_t at, struct entry *e)
       return 0;
     crc = crc32c (crc, sector, SECTOR_LEN);
   }
-  e->is_whole = crc == stored &&
+  e->is_sound = crc == stored && !r.is_bad &&
     e->len == descriptors_len (e->nr_descriptors) + r.nr_data * SECTOR_LEN;
-  e->is_sound = e->is_whole && !r.is_bad;
   return 0;
 }
 
 /* ---- the active sequence */
+
+/* Somebody writes the file; what was judged is not what is there now. */
+static int
+changed (const struct ring *ring)
+{
+  return REFUSE (EIO, "%s: the log changed while it was read", ring->name);
+}
 
 /* Does the run hold an entry that begins at 'at'?  Walks through it. */
 static int
@@ -246,6 +256,8 @@ holds_entry (const struct ring *ring, const struct run *run, uint64_t at)
       return 0;
     if (judge_entry (ring, (e.at + e.len) % ring->len, &e) == -1)
       return -1;
+    if (!e.is_sound || e.sequence > run->last.sequence)
+      return changed (ring);
   }
 }
 
@@ -322,6 +334,29 @@ count_beginnings (const struct ring *ring, uint64_t *nr, uint64_t *only)
   return 0;
 }
 
+/* Does the checksum of what begins there fit the length it claims?  Then it
+ * was not torn, whatever else is wrong with it.
+ */
+static int
+has_checksum (const struct ring *ring, const struct entry *e)
+{
+  _Alignas (8) uint8_t sector[SECTOR_LEN];
+  uint32_t crc = 0, stored = 0;
+
+  if (e->len == 0 || e->len % SECTOR_LEN != 0 || e->len > ring->len)
+    return 0;
+  for (uint64_t i = 0; i < e->len; i += SECTOR_LEN) {
+    if (read_sector (ring, e->at + i, sector) == -1)
+      return -1;
+    if (i == 0) {
+      stored = load_le32 (sector + 4);
+      store_le32 (sector + 4, 0);
+    }
+    crc = crc32c (crc, sector, SECTOR_LEN);
+  }
+  return crc == stored;
+}
+
 /* QEMU names the log in the headers before it writes the first entry: when
  * it is killed between the two nothing has been changed yet.  That is so
  * if there is no entry, or one, torn, that would be the first.
@@ -331,6 +366,7 @@ accept_empty (const struct ring *ring)
 {
   uint64_t nr, only = 0;
   struct entry e;
+  int r;
 
   if (count_beginnings (ring, &nr, &only) == -1)
     return -1;
@@ -338,7 +374,8 @@ accept_empty (const struct ring *ring)
     return nr == 0;
   if (judge_entry (ring, only, &e) == -1)
     return -1;
-  return !e.is_whole && e.tail == only;
+  r = has_checksum (ring, &e);
+  return r == -1 ? -1 : r == 0 && e.tail == only;
 }
 
 static int
@@ -391,9 +428,8 @@ for_each_entry (const struct ring *ring, const struct run *run, on_entry on,
   do {
     if (judge_entry (ring, at, &e) == -1)
       return -1;
-    if (!e.is_sound)
-      return REFUSE (EIO, "%s: the log changed while it was read",
-                     ring->name);
+    if (!e.is_sound || e.sequence > run->last.sequence)
+      return changed (ring);
     if (on (ring, &e, opaque) == -1)
       return -1;
     at = (at + e.len) % ring->len;
@@ -402,8 +438,9 @@ for_each_entry (const struct ring *ring, const struct run *run, on_entry on,
 }
 
 struct patches {
-  size_t nr;
-  struct replay_patch *all;     /* owned; NULL: only counting */
+  size_t nr, max;
+  struct replay_patch *all;     /* room for 'max'; owned; NULL: only
+                                   counting */
 };
 
 static int
@@ -411,8 +448,10 @@ count_patches (const struct ring *ring, const struct entry *e, void *opaque)
 {
   struct patches *p = opaque;
 
-  (void) ring;
   p->nr += e->nr_descriptors;
+  if (p->nr > MAX_CHANGES)
+    return REFUSE (ENOTSUP, "%s: its log has more than %d changes, which "
+                   "cannot be replayed in memory", ring->name, MAX_CHANGES);
   return 0;
 }
 
@@ -423,12 +462,13 @@ read_patches (const struct ring *ring, const struct entry *e, void *opaque)
   struct reader r = { .ring = ring, .e = e, .patches = p->all + p->nr };
   _Alignas (8) uint8_t sector[SECTOR_LEN];
 
+  if (e->nr_descriptors > p->max - p->nr)
+    return changed (ring);
   for (uint64_t i = 0; r.next < e->nr_descriptors; ++i) {
     if (read_sector (ring, e->at + i * SECTOR_LEN, sector) == -1)
       return -1;
-    if (!read_descriptors (&r, sector, i))
-      return REFUSE (EIO, "%s: the log changed while it was read",
-                     ring->name);
+    if (!read_descriptors (&r, sector, i) || r.is_bad)
+      return changed (ring);
   }
   p->nr += e->nr_descriptors;
   return 0;
@@ -447,6 +487,7 @@ replay (const struct ring *ring, const struct run *run,
   p.all = calloc (p.nr ? p.nr : 1, sizeof *p.all);
   if (p.all == NULL)
     return REFUSE (ENOMEM, "%s: no memory to replay its log", ring->name);
+  p.max = p.nr;
   p.nr = 0;
   if (for_each_entry (ring, run, read_patches, &p) == 0)
     *view = replay_new (ring->src, ring->name, p.all, p.nr,

@@ -59,8 +59,7 @@ finding_make (struct source *src, const char *name, struct finding *f)
   if (source_pread_padded (src, head, sizeof head, 0) == -1)
     return -1;
   if (qcow_header_check (name, head, source_len (src), &f->header) == -1) {
-    report_warning ("%s: is passed on as it is, because its header makes no "
-                    "sense", name);
+    report_warning ("%s: is passed on as it is, for this reason", name);
     f->found = FOUND_OTHER;
     return 0;
   }

@@ -32,7 +32,6 @@ dump (void)
 {
   printf ("vhdx_differencing=yes\n");
   printf ("vhdx_log_replay=memory\n");
-  printf ("vhdx_write=no\n");
 }
 
 static const struct format *const formats[] = {

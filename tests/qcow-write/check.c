@@ -342,6 +342,18 @@ header_len (struct source *src)
   return load_be64 (h + 8) == 60 ? 60 : 64; /* by where the name begins */
 }
 
+static void
+refer_all (struct check *c)
+{
+  const struct layout *l = &c->layout;
+
+  refer (c, 0, header_len (c->src), AS_HEADER, true);
+  if (l->name_host != 0)
+    refer (c, l->name_host, l->name_len, AS_NAME, true);
+  refer (c, l->l1_host, l->nr_l1 * 8, AS_L1, true);
+  l1_table (c);
+}
+
 void
 check_image (struct source *src, struct source *first, FILE *fp,
              struct report *report)
@@ -350,21 +362,33 @@ check_image (struct source *src, struct source *first, FILE *fp,
     .src = src, .first = first, .fp = fp, .report = report,
     .file_len = source_len (src),
   };
-  const struct layout *l = &c.layout;
 
   *report = (struct report) { 0 };
   report->is_image = read_layout (src, &c.layout);
   if (!report->is_image)
     return;
-  if (l->l1_host % 8 != 0)
+  if (c.layout.l1_host % 8 != 0)
     error (&c, "the L1 table is out of line");
-  refer (&c, 0, header_len (src), AS_HEADER, true);
-  if (l->name_host != 0)
-    refer (&c, l->name_host, l->name_len, AS_NAME, true);
-  refer (&c, l->l1_host, l->nr_l1 * 8, AS_L1, true);
-  l1_table (&c);
+  refer_all (&c);
   meet (&c);
   free (c.pieces);
+}
+
+uint64_t
+check_end (struct source *src)
+{
+  struct report report = { 0 };
+  struct check c = {
+    .src = src, .report = &report, .file_len = source_len (src),
+  };
+  uint64_t end = 0;
+
+  CHECK (read_layout (src, &c.layout));
+  refer_all (&c);
+  for (size_t i = 0; i < c.nr; ++i)
+    end = MAX (end, c.pieces[i].end);
+  free (c.pieces);
+  return end;
 }
 
 bool

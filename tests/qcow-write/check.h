@@ -32,6 +32,11 @@
 extern void check_image (struct source *src, struct source *first, FILE *fp,
                          struct report *report);
 
+/* Where the last thing that something refers to ends.  The image is
+ * sound.
+ */
+extern uint64_t check_end (struct source *src);
+
 /* May a writer that began with 'first' have left the image like that?  The
  * header, what lies behind it, and the name are as they were; but
  * min_cluster_alloc of Xen's header is 1 before anything else is changed.
