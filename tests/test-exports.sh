@@ -49,7 +49,8 @@ qemu-img create -q -f qcow -b base.raw -F raw mid.qcow 4M 2> create.log
 qemu-io -f qcow -c 'write -P 0x21 1M 64k' -c 'write -P 0x22 3500k 100k' \
   mid.qcow > io.log
 create top.qcow2 5M -b mid.qcow -F qcow
-io top.qcow2 'write -P 0x31 1100k 200k' 'write -z 2M 64k' 'write -P 0x32 4900k 8k'
+io top.qcow2 'write -P 0x31 1100k 200k' 'write -z 2M 64k' \
+   'write -P 0x32 4900k 8k'
 qemu-img snapshot -c first top.qcow2
 io top.qcow2 'write -P 0x33 0 128k' 'write -P 0x34 1100k 4k'
 qemu-img snapshot -c second top.qcow2
@@ -66,8 +67,9 @@ for flags in -r ''; do
   serve $flags qcow2 top.qcow2
   lists '' snapshot:first snapshot:second layer:0 layer:1 layer:2
   described '' 'qcow2, 5 MiB virtual size, 2 backing files'
-  grep -Eq "^snapshot:first	snapshot 1, 5 MiB virtual size, taken 20[0-9-]* [0-9:]* UTC\$" \
-    list || fail "snapshots are described otherwise: $(cat list)"
+  grep -E '^snapshot:first	' list |
+    grep -Eq ' 1, 5 MiB virtual size, taken 20[0-9-]* [0-9:]* UTC$' ||
+    fail "snapshots are described otherwise: $(cat list)"
   grep -qxF 'layer:0	qcow2, 5 MiB virtual size' list ||
     fail "layers are described otherwise: $(cat list)"
   grep -qxF 'layer:1	qcow, 4 MiB virtual size' list ||
@@ -166,6 +168,17 @@ holds layer:3 base.raw
 # Snapshots of a backing file are none of the disk's.
 lists '' layer:0 layer:1 layer:2 layer:3
 look refuse snapshot:first
+stop
+
+# Somebody else made a snapshot after the server began to wait: what is
+# listed is what there is when a client asks.
+cp top.qcow2 late.qcow2
+serve qcow2 late.qcow2
+qemu-img snapshot -c late late.qcow2
+lists '' snapshot:first snapshot:second snapshot:late \
+  layer:0 layer:1 layer:2
+look readonly snapshot:late
+look writable ''
 stop
 
 # ---- names of snapshots that lead elsewhere, or cannot be told

@@ -57,6 +57,10 @@ expect_fail log nbdkit -U - qcow2 names.qcow2 snapshot=1 snapshot=2 \
   --run true
 expect_fail log nbdkit -U - qcow2 names.qcow2 snapshot=1 resize=2M \
   --run true
+expect_text log 'snapshot' 'names.qcow2'
+expect_fail log nbdkit -U - qcow2 names.qcow2 snapshot=1 create=true \
+  overwrite=true size=1M --run true
+expect_text log 'create=true and snapshot= exclude each other'
 digest names.qcow2 | diff before - || fail "a snapshot changed the image"
 
 # A backing file has its own snapshots, which are not asked for.

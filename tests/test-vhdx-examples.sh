@@ -103,7 +103,8 @@ for example in examples/*; do
     *'--run '*disk.raw* ) cmp disk.raw "$expected" ;;
     *rescued.raw* )
       cmp rescued.raw "$expected" &&
-        grep -q 'warning: .*moved.avhdx: the parent .* has been changed' messages
+        grep -q 'warning: .*moved.avhdx: the parent .* has been changed' \
+             messages
       ;;
     *vm.qcow2* ) qemu-img compare -q -f qcow2 -F raw vm.qcow2 "$expected" ;;
     *before.raw* ) cmp before.raw expected/vm_1.raw ;;

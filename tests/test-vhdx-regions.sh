@@ -128,6 +128,6 @@ for n, text in enumerate (["da02d7bc-3d3a-423c-ac88-2a36ab21479b",
     i.items.append (Item (text_guid (text), bytes (8), REQUIRED))
     i.save ("microsoft%d.vhdx" % n)
 END
-for image in items*.vhdx; do
+for image in items*.vhdx microsoft*.vhdx; do
   quietly same $image
 done

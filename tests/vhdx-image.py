@@ -1265,6 +1265,28 @@ def bat_small_child():
 
 
 # ---------------------------------------------------------------------
+# For logs: an image is made whole; then pages are taken out of it, into
+# the log, and junk is left in their place.
+
+def disk(log=MIB, size=3 * MIB, seed=1, **kwargs):
+    i = Image(size, log=log, **kwargs)
+    i.fill(seed, order=seed)
+    return i.build()
+
+
+def dirty(i, name, log):
+    log.announce()
+    i.save(name + ".vhdx")
+
+
+def poison(i):
+    """What must never be replayed: it would destroy table and data."""
+    junk = b"\xbd" * PAGE
+    return [("data", i.bat_at, junk), ("data", i.blocks[0].at, junk),
+            ("zero", i.metadata_at, 65536)]
+
+
+# ---------------------------------------------------------------------
 
 def digest(paths):
     for path in paths:

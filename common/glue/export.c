@@ -399,9 +399,9 @@ list_layers (struct life *life, struct nbdkit_exports *exports)
   return 0;
 }
 
-int
-export_list (struct life *life, const char *format,
-             struct nbdkit_exports *exports)
+static int
+list_all (struct life *life, const char *format,
+          struct nbdkit_exports *exports)
 {
   char description[128];
 
@@ -410,4 +410,20 @@ export_list (struct life *life, const char *format,
       list_snapshots (life, exports) == -1)
     return -1;
   return list_layers (life, exports);
+}
+
+/* Who asks is a client, too, if perhaps the first one: what was read when
+ * the server started need not be true any more.
+ */
+int
+export_list (struct life *life, const char *format,
+             struct nbdkit_exports *exports)
+{
+  int r;
+
+  if (life_connect (life, true) == -1)
+    return -1;
+  r = list_all (life, format, exports);
+  life_disconnect (life);
+  return r;
 }

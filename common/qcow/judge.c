@@ -104,20 +104,20 @@ static int
 visit_entries (struct judge *j, visit_fn *visit)
 {
   CLEANUP_FREE uint8_t *piece = malloc (PIECE_LEN);
-  uint64_t index, nr, i;
+  uint64_t index, nr, nr_data = 0, i;
   int r = 0;
 
   if (piece == NULL)
     return REFUSE (ENOMEM, "%s: out of memory while judging the L1 table",
                    j->name);
   for (index = 0; index < j->h->nr_l1; index += nr) {
-    uint64_t skip = nr_in_hole (j, index, &nr);
-
-    if (skip > 0) {
-      nr = skip;
+    nr = nr_data == 0 ? nr_in_hole (j, index, &nr_data) : 0;
+    if (nr > 0) {
+      nr_data = 0;
       continue;
     }
-    nr = MIN (nr, PIECE_LEN / 8);
+    nr = MIN (nr_data, PIECE_LEN / 8);
+    nr_data -= nr;
     if (source_pread_padded (j->src, piece, nr * 8,
                              j->h->l1_host + index * 8) == -1)
       return -1;

@@ -70,16 +70,19 @@ visit_on_disk (struct survey *v, on_table on)
   struct source *src = v->img->source;
   const uint64_t end = MIN (qcow_l1_end (&q->header), source_len (src));
   _Alignas (8) uint8_t buf[4096];
-  uint64_t host = q->header.l1_host;
+  uint64_t host = q->header.l1_host, data_end = 0, len;
 
   while (host < end) {
-    const struct source_extent ext = source_extent (src, host, end - host);
-    uint64_t len = MIN (ext.len, (uint64_t) sizeof buf);
+    if (host >= data_end) {
+      const struct source_extent ext = source_extent (src, host, end - host);
 
-    if (ext.hole && round_down (ext.len, 8) > 0) {
-      host += round_down (ext.len, 8);
-      continue;
+      if (ext.hole && round_down (ext.len, 8) > 0) {
+        host += round_down (ext.len, 8);
+        continue;
+      }
+      data_end = host + ext.len;
     }
+    len = MIN (data_end - host, (uint64_t) sizeof buf);
     len = MIN (round_up (len, 8), qcow_l1_end (&q->header) - host);
     if (source_pread_padded (src, buf, len, host) == -1)
       return -1;

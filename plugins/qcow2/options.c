@@ -154,6 +154,11 @@ add_common (const struct glue_create *what)
 int
 qcow2_options_check (const struct glue_create *what)
 {
+  if (snapshot) {
+    nbdkit_error ("create=true and snapshot= exclude each other: a new image "
+                  "has no snapshots");
+    return -1;
+  }
   add_common (what);
   return qcow2_create_check (what->name, &options);
 }

@@ -34,7 +34,8 @@ const struct form bed_forms[] = {
     .populated = MIB / 2 },
   { .name = "extended, base",
     .shape = FEATURES (SHAPE_EXTENDED | SHAPE_BACKING, 14, 256 * KIB + 1536),
-    .backing_len = 200 * KIB, .populated = 64 * KIB, .extras = EXTRA_SNAPSHOT },
+    .backing_len = 200 * KIB, .populated = 64 * KIB,
+    .extras = EXTRA_SNAPSHOT },
   { .name = "snapshot", .shape = FEATURES (0, 12, 256 * KIB),
     .populated = 192 * KIB, .extras = EXTRA_SNAPSHOT },
 

@@ -12,7 +12,7 @@
 #include "build.h"
 #include "prove.h"
 
-/* ---- the changes; see forms.c and populate in write-lib/bed.c for what is there */
+/* ---- the changes (forms.c and write-lib/bed.c say what is there) */
 
 /* One sector that is mapped, so that whatever the first change costs is
  * over.
