@@ -36,3 +36,9 @@ drop (const char *fmt, va_list args)
 DEFINE_SILENT (report_error)
 DEFINE_SILENT (report_warning)
 DEFINE_SILENT (report_debug)
+
+void
+report_set_quiet (bool quiet)
+{
+  (void) quiet;
+}

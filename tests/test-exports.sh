@@ -216,35 +216,55 @@ look list | wc -l > count
 look readonly snapshot:s1 snapshot:s1000 snapshot:s1001 snapshot:12000
 stop
 
-# ---- differencing VHDX
+# ---- VHDX
 
 if nbdkit vhdx --version > version.log 2>&1; then
   cat > chain.py <<'END'
 base = Image(4 * MIB)
 base.fill(seed=3)
-base.save("base.vhdx")
-mid = Image(4 * MIB, parent="base.vhdx")
-mid.set(1, seed=7)
-mid.set(2, PARTIAL, seed=8, own=[(0, 5), (100, 900)])
-mid.save("mid.vhdx")
-top = Image(5 * MIB, parent="mid.vhdx")
-top.set(0, ZERO)
-top.set(4, seed=9)
-top.save("top.vhdx")
+base.save("v1.vhdx")
+child = Image(4 * MIB, parent="v1.vhdx")
+child.set(1, seed=7)
+child.set(2, PARTIAL, seed=8, own=[(0, 5), (100, 900)])
+child.save("v2.vhdx")
+newest = Image(5 * MIB, parent="v2.vhdx")
+newest.set(0, ZERO)
+newest.set(4, seed=9)
+newest.save("v3.vhdx")
+# Over a disk that is no VHDX image.
+other = Image(5 * MIB, parent="top.raw")
+other.set(3, PARTIAL, seed=10, own=[(7, 77)])
+other.save("other.vhdx")
 END
   "$PYTHON" "$srcdir/vhdx-image.py" run chain.py
-  cp top.raw vhdx-top.raw
-  serve -r vhdx top.vhdx
+  serve -r vhdx v3.vhdx
   lists '' layer:0 layer:1 layer:2
   described '' 'vhdx, 5 MiB virtual size, 2 backing files'
-  for layer in 0:top 1:mid 2:base; do
-    holds layer:${layer%:*} ${layer#*:}.raw
-    look map layer:${layer%:*} > map.${layer%:*}
-  done
+  for n in 0 1 2; do holds layer:$n v$((3 - n)).raw; done
+  look map layer:1 > map.1
+  look readonly '' layer:0 layer:2
   look refuse layer:3 snapshot:first
   expect_text serve.log 'no snapshots in vhdx images'
   stop
-  serve -r vhdx mid.vhdx
+  serve vhdx v2.vhdx
   look map '' | diff - map.1 || fail "layer:1 has other extents"
+  look readonly '' layer:1
+  stop
+
+  # Chains of all formats: qcow2 over VHDX over VHDX, and VHDX, by the user's
+  # word, over qcow2 over qcow over raw.
+  qemu-img create -q -f qcow2 -u -b v2.vhdx -F vhdx mixed.qcow2 5M
+  serve -r qcow2 mixed.qcow2
+  lists '' layer:0 layer:1 layer:2
+  described '' 'qcow2, 5 MiB virtual size, 2 backing files'
+  holds layer:1 v2.raw
+  holds layer:2 v1.raw
+  stop
+  serve -r vhdx other.vhdx backing=top.qcow2 backing-format=qcow2
+  lists '' layer:0 layer:1 layer:2 layer:3
+  holds layer:0 other.raw
+  holds layer:1 top.raw
+  holds layer:2 mid.raw
+  holds layer:3 base.raw
   stop
 fi

@@ -14,6 +14,7 @@
 #include "include/byte-order.h"
 #include "include/checked.h"
 #include "include/cleanup.h"
+#include "qcow/after.h"
 #include "qcow/convert.h"
 #include "qcow/entry.h"
 #include "qcow/intent.h"
@@ -234,6 +235,25 @@ plan_records (const struct qcow_gap *gap, struct qcow_plan *plan)
     plan->intent_host = gap->host;
 }
 
+/* Ambiguous entries must be as clear afterwards. */
+static int
+check_after (struct source *src, const char *name,
+             const struct qcow_header *h, const struct qcow_verdict *v,
+             struct qcow_plan *plan)
+{
+  int r;
+
+  if (!plan->is_needed || v->nr_ambiguous == 0)
+    return 0;
+  r = qcow_after_is_same (src, name, h, v, plan);
+  if (r == 0) {
+    plan->why_not = "entries of its L1 table make sense in both byte orders, "
+      "and could not be told apart afterwards";
+    plan->is_needed = false;
+  }
+  return r == -1 ? -1 : 0;
+}
+
 int
 qcow_convert_plan (struct source *src, const char *name,
                    const struct qcow_header *h, struct qcow_verdict *v,
@@ -263,6 +283,8 @@ qcow_convert_plan (struct source *src, const char *name,
     plan->why_not = "its L1 table does not lie at a multiple of 8 bytes";
   if (plan->why_not != NULL)
     plan->is_needed = false;
+  if (check_after (src, name, h, v, plan) == -1)
+    return -1;
   if (plan->is_needed || plan->why_not != NULL)
     report_debug ("%s: qcow: convert: plan table=%d head=%d finish=%d "
                   "record=%" PRIu64 " possible=%d", name,

@@ -51,8 +51,8 @@ extern void qcow_space_free (struct qcow_space *s);
 extern int qcow_space_mark (struct qcow_space *s, uint64_t first,
                             uint64_t nr, enum qcow_use use);
 
-/* Everything in use has been marked: what lies at or behind the end of the
- * file reads as zeroes until it is taken.
+/* Everything in use has been marked: what lies behind that and the end of
+ * the file reads as zeroes until it is taken.
  */
 extern void qcow_space_gathered (struct qcow_space *s);
 

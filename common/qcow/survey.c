@@ -28,6 +28,9 @@
  */
 #define GAP_LEN 65536
 
+/* Tapdisk's unit for the L1 table. */
+#define XEN_PAGE_LEN 4096
+
 /* So much of the L1 table may lie behind the end of the file: it is written
  * there before the first change.
  */
@@ -251,6 +254,26 @@ mark_gap (struct survey *v)
   return 0;
 }
 
+/* Tapdisk reads the L1 table in whole pages once, and writes them back as
+ * they were then: what lies in the rest of the last one would be lost.
+ */
+static int
+mark_rest_of_l1_page (struct survey *v)
+{
+  const struct qcow_header *h = &v->q->header;
+  const unsigned bits = h->cluster_bits;
+  const uint64_t end = round_up (qcow_l1_end (h), XEN_PAGE_LEN);
+
+  if (h->xen == QCOW_XEN_NONE)
+    return 0;
+  for (uint64_t i = div_round_up (qcow_l1_end (h), UINT64_C (1) << bits);
+       i < end >> bits; ++i)
+    if (qcow_space_use (v->space, i) == QCOW_FREE &&
+        qcow_space_mark (v->space, i, 1, QCOW_SHARED) == -1)
+      return -1;
+  return 0;
+}
+
 /* With Xen's header conversion puts its records behind it, where tapdisk
  * leaves a page free.
  */
@@ -285,7 +308,8 @@ survey (struct survey *v)
     return -1;
   if (visit_tables (v, mark_table) == -1 ||
       visit_tables (v, mark_data) == -1 ||
-      mark_gap (v) == -1)
+      mark_gap (v) == -1 ||
+      mark_rest_of_l1_page (v) == -1)
     return -1;
   qcow_space_gathered (v->space);
   return 0;

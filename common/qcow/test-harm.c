@@ -287,6 +287,33 @@ test_too_far (void)
   test_qcow_free (&t);
 }
 
+/* Old tapdisks write the L1 table back in whole pages: nothing is put into
+ * the rest of the last one, however much is free in the file.
+ */
+static void
+test_rest_of_l1_page (void)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 64 * SPAN, .is_empty = true, .backing = "/base",
+    .xen = TEST_QCOW_XEN_16, .file_len = 32 * MIB,
+  };
+  struct test_qcow t;
+  struct qcow_header h;
+  struct image *img;
+
+  test_qcow_make (&t, &spec);
+  test_qcow_header (&t, &h);
+  CHECK (qcow_l1_end (&h) % 4096 == 512);
+  img = open_writable (&t);
+  for (unsigned i = 0; i < 64; ++i)
+    write_cluster (img, i * C, 1);
+  finish (img);
+  CHECK (test_qcow_peek (&t, h.l1_host, 8) < 32 * MIB); /* it was reused */
+  for (uint64_t at = qcow_l1_end (&h); at % 4096 != 0; at += 8)
+    CHECK (test_qcow_peek (&t, at, 8) == 0);
+  test_qcow_free (&t);
+}
+
 int
 main (void)
 {
@@ -299,5 +326,6 @@ main (void)
   test_table_at_end ();
   test_data_behind_end ();
   test_too_far ();
+  test_rest_of_l1_page ();
   return 0;
 }

@@ -140,6 +140,31 @@ test_growing (void)
   bed_free (&bed);
 }
 
+/* A cluster behind the end of the file, which an entry names, was written
+ * in place and dropped, and could not be punched: it is not zero.
+ */
+static void
+test_behind_end (void)
+{
+  const uint64_t far = 3 * 16 * MIB / C;
+  struct bed bed;
+  uint64_t first;
+
+  bed_make (&bed, 10 * C, true);
+  CHECK (qcow_space_mark (bed.s, 0, 10, QCOW_META) == 0);
+  CHECK (qcow_space_mark (bed.s, 12, 1, QCOW_ONCE) == 0);
+  CHECK (qcow_space_mark (bed.s, far, 1, QCOW_ONCE) == 0);
+  qcow_space_gathered (bed.s);
+  {
+    LOCK_SCOPE (&bed.img->format_lock);
+    qcow_space_undo (bed.s, 12, 1);
+  }
+  first = take (&bed, 8, 8, 8, false);
+  CHECK (first == 10);
+  CHECK (take (&bed, far, far, far, true) == far + 1);
+  bed_free (&bed);
+}
+
 /* What the end of the file cuts off is what grew and is not used. */
 static void
 test_trim (void)
@@ -241,6 +266,7 @@ main (void)
 {
   test_marks ();
   test_growing ();
+  test_behind_end ();
   test_trim ();
   test_device ();
   test_drop ();
