@@ -18,7 +18,7 @@ make_image () {
     [ -e "$other" ] || continue
     other=$(basename "$other" .done)
     [ "$other" = "$full" ] ||
-      rm -f "$where/$other".{done,raw,qcow2,qcow,ranges} \
+      rm -f "$where/$other".{done,raw,qcow2,qcow,vhdx,ranges} \
             "$where/$other"-layer-*
   done
   say "making the image $name"
@@ -32,6 +32,10 @@ make_image () {
     qcow-sparse ) image_scattered "$name" "$sparse_len" \
                     "$sparse_clusters" ;;
     qcow-cow-512 | qcow-cow-4k ) image_qcow_cow "$name" ;;
+    vhdx-full ) image_full "$name" ;;
+    vhdx-sparse ) image_scattered "$name" "$sparse_len" \
+                    "$sparse_clusters" ;;
+    vhdx-start-* ) image_start "$name" "${name#vhdx-start-}" ;;
     empty-64k ) image_empty "$name" "$random_len" cluster_size=64k ;;
     empty-2m ) image_empty "$name" "$random_len" cluster_size=2M ;;
     empty-ext ) image_empty "$name" "$random_len" \
@@ -52,7 +56,7 @@ make_image () {
     chain-* ) image_chain "$name" "${name#chain-}" ;;
     cow-64k ) image_cow "$name" cluster_size=64k ;;
     cow-ext ) image_cow "$name" cluster_size=128k,extended_l2=on ;;
-    start-* ) image_start "$name" "${name#start-}" ;;
+    start-* ) image_start "$name" "${name#start-}" cluster_size=64k ;;
     * ) die "no image $name is known" ;;
   esac
   touch "$where/$name.done"
@@ -155,11 +159,12 @@ image_qcow_cow () {
   copy_file "$where/qcow-full.raw" "$base.raw"
 }
 
+# image_start NAME SIZE [OPTIONS]
 image_start () {
   local base=$where/$1
 
   echo 0 1048576 > "$base.ranges"
-  image_empty "$1" "$2" cluster_size=64k
+  image_empty "$1" "$2" "${3:-}"
   fill file "$base" --ranges="$base.ranges"
   fill qemu "$base" --ranges="$base.ranges"
 }

@@ -68,8 +68,8 @@ same_disk () {
 
 # QEMU cannot check qcow images.
 check_image () {
-  [ "$format" = qcow2 ] || return 0
-  qemu-img check -q -f qcow2 "$1" > "$work/check.log" 2>&1 || {
+  [ "$format" != qcow ] || return 0
+  qemu-img check -q -f "$format" "$1" > "$work/check.log" 2>&1 || {
     cat "$work/check.log" >&2
     die "$1: qemu-img check is not content"
   }

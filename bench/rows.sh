@@ -1,4 +1,4 @@
-# The rows, those of qcow2 first.  Each names its group, its goal (our rate
+# The rows, those of qcow2 first, then of qcow and VHDX.  Each names its group, its goal (our rate
 # divided by that of nbdkit's file plugin on the raw equivalent), the best
 # known for qemu-nbd (for comparison with what is measured here), and the
 # work.
@@ -157,6 +157,24 @@ qcow_rows () {
     "${permuted[@]}"
   write_row qcow-cow-4k 0.60 - qcow-cow-4k "$cow_requests" \
     "${permuted[@]}"
+}
+
+# VHDX, as QEMU makes it: blocks of 8 to 64 MiB, by the size of the disk.
+vhdx_rows () {
+  local format=vhdx
+  local random=(requests --op=read --pattern=random --block=4K
+                --connections="$connections" --seconds="$seconds")
+
+  read_row vhdx-seq-read 0.98 - vhdx-full requests --op=read \
+    --pattern=sequential --block="$seq_block" --depth="$seq_depth" \
+    --connections="$connections" --seconds="$seconds"
+  read_row vhdx-random-1 0.95 - vhdx-full "${random[@]}" --depth=1
+  read_row vhdx-random-16 0.95 - vhdx-full "${random[@]}" --depth=16
+  read_row vhdx-random-64 0.95 - vhdx-full "${random[@]}" --depth=64
+  read_row vhdx-sparse-copy 0.90 - vhdx-sparse copy \
+    --connections="$copy_connections"
+  read_row vhdx-start-1t 0.90 - vhdx-start-1T start \
+    --requests="$start_times"
 }
 
 # bytes SIZE: a size with a suffix as a number.

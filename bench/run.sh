@@ -147,7 +147,7 @@ find_programs () {
   build=$(realpath -m -- "$build")
   client=$build/bench/bench-client
   [ -x "$client" ] || die "$client is not there: run ./run --setup"
-  for program in qcow2 qcow; do
+  for program in qcow2 qcow vhdx; do
     path=$(plugin_file "$program")
     ! has_server ours || [ -f "$path" ] || die "$path is not there"
   done
@@ -224,4 +224,5 @@ fi
 reading_rows
 writing_rows
 qcow_rows
+vhdx_rows
 [ "$nr_rows" -gt 0 ] || die "no such row: ${wanted[*]}; see --list"

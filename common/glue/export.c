@@ -1,8 +1,8 @@
 /* Exports: the disk, its layers, its snapshots.
  *
  * The handle of the disk itself needs no memory.  Those of snapshots hold
- * an image; as the server forgets handles whose clients are connected when
- * it ends, all are kept in a list.
+ * an image, and are shared by all clients of one; as the server forgets
+ * handles whose clients are connected when it ends, all are kept in a list.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -31,7 +31,8 @@ struct export {
   bool is_top;                  /* the image that the server began with */
   struct image *image;          /* for others */
   char *snapshot;               /* NULL, or its name: 'image' is owned */
-  struct export *prev, *next;   /* in the list; guarded by its lock */
+  unsigned nr_clients;          /* guarded by the list's lock */
+  struct export *prev, *next;   /* in the list; likewise */
 };
 
 static struct export reader = { .readonly = true, .is_top = true };
@@ -41,6 +42,9 @@ static struct {
   struct lock lock;
   struct export *first;         /* guarded by lock */
 } list = { .lock = LOCK_INITIALIZER };
+
+/* Taken before all others: by whoever opens a snapshot. */
+static struct lock opening = LOCK_INITIALIZER;
 
 static struct export *
 no_memory (void)
@@ -60,7 +64,7 @@ add_export (struct image *image, char *snapshot)
   if (e == NULL)
     return no_memory ();
   *e = (struct export) {
-    .readonly = true, .image = image, .snapshot = snapshot
+    .readonly = true, .image = image, .snapshot = snapshot, .nr_clients = 1
   };
   LOCK_SCOPE (&list.lock);
   e->next = list.first;
@@ -70,12 +74,38 @@ add_export (struct image *image, char *snapshot)
   return e;
 }
 
+/* The export of that snapshot for one more client, if it is open. */
+static struct export *
+find_export (const char *snapshot)
+{
+  LOCK_SCOPE (&list.lock);
+  struct export *e = list.first;
+
+  while (e && (e->snapshot == NULL || strcmp (e->snapshot, snapshot) != 0))
+    e = e->next;
+  if (e)
+    e->nr_clients++;
+  return e;
+}
+
+static void
+free_export (struct export *e)
+{
+  if (e->snapshot)
+    image_close (e->image);
+  free (e->snapshot);
+  free (e);
+}
+
+/* A client less. */
 static void
 drop_export (struct export *e)
 {
   {
     LOCK_SCOPE (&list.lock);
 
+    if (--e->nr_clients > 0)
+      return;
     if (e->prev)
       e->prev->next = e->next;
     else
@@ -83,17 +113,18 @@ drop_export (struct export *e)
     if (e->next)
       e->next->prev = e->prev;
   }
-  if (e->snapshot)
-    image_close (e->image);
-  free (e->snapshot);
-  free (e);
+  free_export (e);
 }
 
 void
 export_close_all (void)
 {
-  while (list.first)
-    drop_export (list.first);
+  struct export *e;
+
+  while ((e = list.first) != NULL) {
+    list.first = e->next;
+    free_export (e);
+  }
 }
 
 /* ---- opening */
@@ -101,10 +132,14 @@ export_close_all (void)
 static struct export *
 open_snapshot (struct life *life, const char *name)
 {
-  CLEANUP_FREE char *copy = strdup (name);
+  LOCK_SCOPE (&opening);
+  CLEANUP_FREE char *copy = NULL;
+  struct export *e = find_export (name);
   struct image *image;
-  struct export *e;
 
+  if (e)
+    return e;
+  copy = strdup (name);
   if (copy == NULL)
     return no_memory ();
   image = life_open_snapshot (life, copy);

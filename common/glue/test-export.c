@@ -192,6 +192,41 @@ test_names (void)
   end (life);                   /* with clients still there */
 }
 
+/* The image of a client. */
+static const struct image *
+image_of (struct life *life, struct export *e)
+{
+  CLEANUP_VISIT struct life_visit visit;
+
+  return export_enter (life, e, false, &visit);
+}
+
+/* Clients of a snapshot share an image, until the last one goes. */
+static void
+test_shared (void)
+{
+  struct life *life = start ();
+  struct export *a = export_open (life, "snapshot:s1", true);
+  struct export *b = export_open (life, "snapshot:s1", true), *c, *d;
+
+  CHECK (a && b && image_of (life, a) == image_of (life, b));
+  c = export_open (life, "layer:1", true);
+  d = export_open (life, "layer:1", true);
+  CHECK (c && d && image_of (life, c) == image_of (life, d));
+  CHECK (image_of (life, a)->backing == image_of (life, c));
+  export_close (life, a);
+  export_close (life, d);
+  CHECK (first_byte (life, b) == 'T' && first_byte (life, c) == 'b');
+  a = export_open (life, "snapshot:s1", true);
+  CHECK (a && image_of (life, a) == image_of (life, b));
+  export_close (life, b);
+  CHECK (first_byte (life, a) == 'T');
+  export_close (life, a);
+  a = export_open (life, "snapshot:s1", true);
+  CHECK (a && first_byte (life, a) == 'T');
+  end (life);
+}
+
 static void
 test_list (void)
 {
@@ -272,6 +307,7 @@ main (void)
   snprintf (path, sizeof path, "%s/top", dir);
   put_images ();
   test_names ();
+  test_shared ();
   test_list ();
   test_at_once ();
   snprintf (command, sizeof command, "rm -rf '%s'", dir);

@@ -229,6 +229,23 @@ walk_entries (struct walk *w, const uint8_t *bytes, uint64_t place,
   }
 }
 
+/* Answer from a table that is asked for whole: it is read at once, and its
+ * pages need not be kept.
+ */
+static int
+walk_whole_table (struct walk *w, uint64_t l2_host, uint64_t end)
+{
+  _Alignas (8) uint8_t buf[8 << QCOW_MAX_L2_BITS];
+  const uint32_t len = qcow_l2_len (&w->q->header);
+  const uint32_t nr_pages = len / cache_page_len (w->img->cache);
+
+  if (cache_peek (w->img->cache, l2_host, len, buf) == -1)
+    return -1;
+  walk_entries (w, buf, l2_host, len / 8, end);
+  w->pages_left -= MIN (nr_pages, w->pages_left);
+  return 0;
+}
+
 /* Answer from the table at 'l2_host' what lies before 'end', as far as
  * there are pages left.  -1: a page cannot be read.
  */
@@ -240,6 +257,9 @@ walk_l2_table (struct walk *w, uint64_t l2_host, uint64_t end)
   const uint64_t last = qcow_l2_index (w->q, end - 1);
   const uint32_t page_len = cache_page_len (cache);
 
+  if (last - first + 1 == qcow_l2_entries (&w->q->header) &&
+      l2_host % page_len == 0)
+    return walk_whole_table (w, l2_host, end);
   if ((last - first) * 8 >= page_len)
     cache_read_ahead (cache, round_down (l2_host + first * 8, page_len),
                       (last - first + 1) * 8);

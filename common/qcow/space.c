@@ -41,6 +41,11 @@
  */
 #define REUSE_FROM (UINT64_C (16) << 20)
 
+/* So many clusters are looked at for a run that is long enough while the
+ * file can grow instead: what is free may be in pieces.
+ */
+#define MAX_LOOKED_AT 65536
+
 /* Clusters that are free as soon as pass 'cut' is durable. */
 struct drop {
   uint64_t first, nr;
@@ -264,19 +269,20 @@ free_run (const struct qcow_space *s, uint64_t i, uint64_t max)
   return n;
 }
 
-/* Find a run of free clusters below the end, once round from the cursor.
- * Its length, from *first on; 0: there is none.
+/* Find a run of free clusters below the end, once round from the cursor,
+ * or among 'max' clusters from there.  Its length, from *first on; 0: there
+ * is none.
  */
 static uint64_t
 find_run (struct qcow_space *s, uint64_t wanted, uint64_t least,
-          uint64_t *first)
+          uint64_t max, uint64_t *first)
 {
   const uint64_t end = MIN (s->end, capacity (s));
   uint64_t i = s->cursor < end ? s->cursor : 0, seen = 0, n;
 
   if (s->nr_free < least)
     return 0;
-  while (seen < end) {
+  while (seen < MIN (end, max)) {
     n = free_run (s, i, MIN (wanted, end - i));
     if (n >= least && n > 0) {
       s->cursor = i + n;
@@ -288,6 +294,7 @@ find_run (struct qcow_space *s, uint64_t wanted, uint64_t least,
     if (i >= end)
       i = 0;
   }
+  s->cursor = i;                /* where to go on */
   return 0;
 }
 
@@ -337,11 +344,11 @@ qcow_space_take (struct qcow_space *s, uint64_t wanted, uint64_t least,
 
   assert_held (&s->img->format_lock);
   if (prefers_reuse (s))
-    n = find_run (s, wanted, least, first);
+    n = find_run (s, wanted, least, MAX_LOOKED_AT, first);
   if (n == 0)
     n = find_behind (s, wanted, least, first);
   if (n == 0)
-    n = find_run (s, wanted, least, first);
+    n = find_run (s, wanted, least, UINT64_MAX, first);
   if (n == 0) {
     errno = ENOSPC;
     return -1;

@@ -206,12 +206,25 @@ take_entry (struct check *c, uint64_t index, uint64_t entry)
   }
 }
 
+/* Of the last chunk, which in a differencing disk has all its entries, as
+ * its bitmap is the last.
+ */
+static bool
+is_padding (const struct vhdx *v, uint64_t index)
+{
+  return !vhdx_index_is_bitmap (v, index) &&
+    vhdx_index_block (v, index) >= v->nr_blocks;
+}
+
 static int
 check_entry (struct check *c, uint64_t index, uint64_t entry)
 {
-  const char *fault = vhdx_entry_fault (c->img, index, entry);
+  const char *fault;
   uint64_t bitmap;
 
+  if (is_padding (c->v, index))
+    return 0;
+  fault = vhdx_entry_fault (c->img, index, entry);
   if (fault)
     return refuse_entry (c, index, entry, fault);
   if (!take_entry (c, index, entry))

@@ -200,9 +200,6 @@ read_entries (struct item *item, struct vhdx_locator *l)
   if (guid_is_zero (&l->linkage))
     return REFUSE (EINVAL, "%s: the parent locator does not say which parent "
                    "it means: there is no parent_linkage", item->name);
-  if (!l->relative_path && !l->volume_path && !l->absolute_path)
-    return REFUSE (EINVAL, "%s: the parent locator has no path; name the "
-                   "parent with backing=", item->name);
   return 0;
 }
 
@@ -319,7 +316,7 @@ map_path (const char *path, const struct image_path_map *maps,
   return 0;
 }
 
-/* Whose file's name is tried alone, at last. */
+/* Whose file's name is tried alone, at last; NULL: no path is recorded. */
 static const char *
 any_path (const struct vhdx_locator *l)
 {
@@ -331,7 +328,11 @@ fill_candidates (char **list, const struct vhdx_locator *l,
                  const struct image_path_map *maps, size_t nr_maps)
 {
   const char *const full[] = { l->volume_path, l->absolute_path };
+  const char *const any = any_path (l);
   size_t n = 0;
+
+  if (any == NULL)
+    return 0;
 
   if (l->relative_path) {
     list[n] = relative_name (l->relative_path);
@@ -343,7 +344,7 @@ fill_candidates (char **list, const struct vhdx_locator *l,
       return -1;
     n += list[n] != NULL;
   }
-  list[n] = strdup (last_part (any_path (l)));
+  list[n] = strdup (last_part (any));
   if (list[n] == NULL)
     return -1;
   if (n > 0 && strcmp (list[n], list[0]) == 0) {

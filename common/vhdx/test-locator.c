@@ -95,6 +95,10 @@ test_parse (void)
   CHECK (parse (&l) == 0);
   CHECK (!l.has_linkage2 && !l.volume_path && !l.absolute_path);
   vhdx_locator_free (&l);
+
+  MAKE ({ "parent_linkage", LINKAGE });         /* the user names it */
+  CHECK (parse (&l) == 0 && !l.relative_path);
+  vhdx_locator_free (&l);
 }
 
 /* ---- UTF-16 */
@@ -273,6 +277,7 @@ check_candidates (const char *relative, const char *volume,
 static void
 test_candidates (void)
 {
+  check_candidates (NULL, NULL, NULL, "");
   check_candidates (".\\p.vhdx", NULL, NULL, "p.vhdx|");
   check_candidates ("p.vhdx", NULL, NULL, "p.vhdx|");
   check_candidates ("..\\a b\\p.vhdx", NULL, NULL, "../a b/p.vhdx|p.vhdx|");

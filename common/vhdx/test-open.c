@@ -348,7 +348,9 @@ static const struct number child_numbers[] = {
   { BAT, 4096, 0, 0, FIRST_BLOCK | 6, EINVAL, "overlaps" },
   { BAT, 4096, 0, 0, FILE_LEN | 6, EINVAL, "beyond" },
   { BAT, 4096, 0, 0, 6, EINVAL, "header section" },
-  { BAT, 4097, 0, 0, UINT64_MAX, 0, NULL },     /* padding */
+  { BAT, 8, 0, 0, UINT64_MAX, 0, NULL },        /* padding */
+  { BAT, 4095, 0, 0, FIRST_BLOCK | 6, 0, NULL },
+  { BAT, 4097, 0, 0, UINT64_MAX, 0, NULL },
 };
 
 static void

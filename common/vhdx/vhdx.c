@@ -63,6 +63,7 @@ static int
 open_parent (struct image *img, struct vhdx *v)
 {
   const struct vhdx_metadata *m = &v->metadata;
+  const char *path;
 
   if (!m->has_parent)
     return 0;
@@ -70,11 +71,13 @@ open_parent (struct image *img, struct vhdx *v)
                           &v->locator) == -1)
     return -1;
   img->wants_backing = true;
-  img->backing_name = strdup (v->locator.relative_path
-                              ?: v->locator.absolute_path
-                              ?: v->locator.volume_path);
-  if (img->backing_name == NULL)
-    return no_memory (img);
+  path = v->locator.relative_path ?: v->locator.absolute_path
+    ?: v->locator.volume_path;
+  if (path) {                   /* else only backing= can name it */
+    img->backing_name = strdup (path);
+    if (img->backing_name == NULL)
+      return no_memory (img);
+  }
   img->backing_candidates =
     vhdx_locator_candidates (img->name, &v->locator, img->wishes.maps,
                              img->wishes.nr_maps);
