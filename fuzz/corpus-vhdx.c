@@ -39,6 +39,7 @@ struct form {
   struct test_vhdx_spec spec;
   enum content content;
   enum log log;
+  uint64_t file_len;            /* at least so long */
 };
 
 static const struct test_vhdx_key keys[] = {
@@ -51,21 +52,24 @@ static const struct test_vhdx_key keys[] = {
 #define CHILD .has_parent = true, .keys = keys, .nr_keys = 3
 
 static const struct form forms[CORPUS_VHDX_NR] = {
-  { "empty", { SMALL }, EMPTY, NO_LOG },
-  { "states", { SMALL }, STATES, NO_LOG },
-  { "fixed", { SMALL, .is_fixed = true }, EMPTY, NO_LOG },
+  { "empty", { SMALL }, .content = EMPTY },
+  { "states", { SMALL }, .content = STATES },
+  { "fixed", { SMALL, .is_fixed = true }, .content = EMPTY },
   { "short-sectors-4k", { .disk_len = 5 * TEST_MIB + 4096,
                           .block_len = 2 * TEST_MIB, .sector_len = 4096 },
-    STATES, NO_LOG },
+    .content = STATES },
   { "large", { .disk_len = UINT64_C (1) << 40,
-               .block_len = 32 * TEST_MIB }, STATES, NO_LOG },
-  { "child", { SMALL, CHILD }, PARTIAL, NO_LOG },
+               .block_len = 32 * TEST_MIB }, .content = STATES },
+  { "child", { SMALL, CHILD }, .content = PARTIAL },
   { "child-256m", { .disk_len = 5 << 28, .block_len = 1 << 28, CHILD },
-    PARTIAL, NO_LOG },
-  { "log", { SMALL }, STATES, LOG_ENTRY },
-  { "log-wrapped", { SMALL, CHILD }, PARTIAL, LOG_WRAPPED },
-  { "log-lost", { SMALL }, STATES, LOG_LOST },
-  { "log-growth", { SMALL }, STATES, LOG_GROWTH },
+    .content = PARTIAL },
+  { "log", { SMALL }, .content = STATES, .log = LOG_ENTRY },
+  { "log-wrapped", { SMALL, CHILD }, .content = PARTIAL, .log = LOG_WRAPPED },
+  { "log-lost", { SMALL }, .content = STATES, .log = LOG_LOST },
+  { "log-growth", { SMALL }, .content = STATES, .log = LOG_GROWTH },
+  /* Too long for its BAT to be looked through at open. */
+  { "unchecked", { SMALL, CHILD }, .content = PARTIAL,
+    .file_len = (UINT64_C (1) << 48) + TEST_MIB },
 };
 
 static void
@@ -179,6 +183,7 @@ corpus_vhdx_make (unsigned i, uint8_t **bytes, size_t *len)
   test_vhdx_make (&t, &form->spec);
   add_content (&t, form->content);
   add_log (&t, form->log);
+  CHECK (source_grow (t.src, form->file_len) == 0);
   *len = take_input (&t, *bytes);
   test_vhdx_free (&t);
   return form->name;

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CORPUS_VHDX_NR 11
+#define CORPUS_VHDX_NR 12
 
 /* Make input number 'i', less than CORPUS_VHDX_NR, for the fuzzer (see
  * input-vhdx.h) and say what it is.  The caller frees *bytes.

@@ -20,8 +20,8 @@
 #define INPUT_HEAD 8
 #define INPUT_RECORD (4 + INPUT_PAGE)
 
-/* Files are not made longer than this: 32 TiB. */
-#define INPUT_MAX_FILE_LEN (UINT64_C (1) << 45)
+/* Files are not made longer than this: 512 TiB. */
+#define INPUT_MAX_FILE_LEN (UINT64_C (1) << 49)
 
 /* The file, read-only; NULL with errno ENOMEM. */
 extern struct source *input_vhdx_source (const uint8_t *data, size_t len);

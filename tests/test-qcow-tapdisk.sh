@@ -101,7 +101,6 @@ told
 reads "${small[@]}" --extents reverse --behind 8
 told
 reads "${small[@]}" --behind 8 --table alternate
-reads "${small[@]}" --length 123456789
 
 # Entries that name a place in both orders, as the file is so long: 16 MiB
 # are a number with zeroes at both ends.  What lies there decides.

@@ -57,7 +57,7 @@ before="$(digest sectors.qcow)"
 nbdkit -U - qcow sectors.qcow 2> sectors.log \
        --run 'nbdinfo --is readonly "$uri" && nbdcopy "$uri" copy.raw' ||
   fail "clusters that are not aligned"
-expect_text sectors.log 'sectors.qcow.*(align|multiple|another table)'
+expect_text sectors.log 'sectors.qcow.*(align|multiple)'
 cmp copy.raw src.raw
 test "$(digest sectors.qcow)" = "$before" || fail "sectors.qcow changed"
 

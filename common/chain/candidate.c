@@ -23,10 +23,10 @@
 /* ---- names in another case */
 
 /* The only entry of directory 'dir' that is 'name' but for case; owned by
- * the caller.  NULL: none, or several.
+ * the caller.  NULL: none, or several, which sets *several.
  */
 static char *
-find_entry (const char *dir, const char *name)
+find_entry (const char *dir, const char *name, bool *several)
 {
   DIR *d = opendir (dir);
   struct dirent *e;
@@ -44,6 +44,8 @@ find_entry (const char *dir, const char *name)
   closedir (d);
   if (nr_found == 1)
     return found;
+  if (nr_found > 1)
+    *several = true;
   free (found);
   return NULL;
 }
@@ -52,7 +54,7 @@ find_entry (const char *dir, const char *name)
  * NULL: there is none like it, or no memory; 'path' is freed in any case.
  */
 static char *
-add_component (char *path, const char *component)
+add_component (char *path, const char *component, bool *several)
 {
   CLEANUP_FREE char *old = path;
   CLEANUP_FREE char *entry = NULL;
@@ -64,7 +66,7 @@ add_component (char *path, const char *component)
   if (lstat (next, &st) == 0)
     return next;
   free (next);
-  entry = find_entry (path[0] ? path : "/", component);
+  entry = find_entry (path[0] ? path : "/", component, several);
   if (entry == NULL || asprintf (&next, "%s/%s", path, entry) == -1)
     return NULL;
   return next;
@@ -74,7 +76,7 @@ add_component (char *path, const char *component)
  * 'path', but for case.  NULL: none.
  */
 static char *
-find_ignoring_case (const char *path, const char *name)
+find_ignoring_case (const char *path, const char *name, bool *several)
 {
   CLEANUP_FREE char *joined = path || name[0] == '/'
     ? policy_join (path, name) : NULL;
@@ -85,7 +87,7 @@ find_ignoring_case (const char *path, const char *name)
     return NULL;
   for (part = strtok_r (joined, "/", &save); part && found;
        part = strtok_r (NULL, "/", &save))
-    found = add_component (found, part);
+    found = add_component (found, part, several);
   return found;
 }
 
@@ -120,7 +122,7 @@ no_memory (const struct image *img)
 }
 
 static char *
-none_exists (const struct image *img)
+none_exists (const struct image *img, bool several)
 {
   char *const *c = img->backing_candidates;
   char *text = strdup ("");
@@ -132,9 +134,11 @@ none_exists (const struct image *img)
       text = NULL;
   }
   report_error ("%s: its backing file was not found: recorded is \"%s\"; "
-                "looked for %s in the image's directory; name it with "
+                "looked for %s in the image's directory%s; name it with "
                 "backing=PATH, or its place with path-map=", img->name,
-                img->backing_name ?: "", text ?: "it");
+                img->backing_name ?: "", text ?: "it",
+                several ? ", where several match but for upper and lower "
+                "case" : "");
   free (text);
   errno = ENOENT;
   return NULL;
@@ -144,6 +148,7 @@ char *
 candidate_choose (const struct policy *policy, const char *path,
                   const struct image *img)
 {
+  bool several = false;
   char *name;
 
   if (img->backing_candidates == NULL)
@@ -155,9 +160,10 @@ candidate_choose (const struct policy *policy, const char *path,
       return NULL;
     if (r == 1)
       return strdup (*c) ?: no_memory (img);
-    name = img->backing_ignores_case ? find_ignoring_case (path, *c) : NULL;
+    name = img->backing_ignores_case ? find_ignoring_case (path, *c, &several)
+      : NULL;
     if (name)
       return name;
   }
-  return none_exists (img);
+  return none_exists (img, several);
 }

@@ -267,6 +267,9 @@ qcow_convert_plan (struct source *src, const char *name,
   if (source_pread (src, plan->before, HEAD_LEN, 0) == -1 ||
       qcow_gap_read (src, h, &gap) == -1)
     return -1;
+  if (load_be64 (plan->before + QCOW_AT_L1_HOST) != h->l1_host)
+    return REFUSE (EIO, "%s: the header changed while the image was open; "
+                   "the L1 table is not converted", name);
   memcpy (plan->head, plan->before, HEAD_LEN);
   plan_records (&gap, plan);
   plan->writes_table = converts_table (v);

@@ -261,6 +261,27 @@ test_reuse (void)
   bed_free (&bed);
 }
 
+/* Free space in pieces that are too small is not all looked through while
+ * the file can grow; the search goes on with the next taker.
+ */
+static void
+test_pieces (void)
+{
+  const uint64_t nr = 131072;
+  struct bed bed;
+  uint64_t i;
+
+  bed_make (&bed, 0, true);
+  for (i = 0; i < nr; i += 2)
+    CHECK (qcow_space_mark (bed.s, i, 1, QCOW_ONCE) == 0);
+  CHECK (qcow_space_mark (bed.s, nr + 1, 1, QCOW_ONCE) == 0);
+  qcow_space_gathered (bed.s);
+  CHECK (take (&bed, 2, 2, 2, true) == nr + 2);
+  CHECK (take (&bed, 2, 2, 2, false) == nr - 1);
+  CHECK (take (&bed, 2, 1, 1, false) == 1);
+  bed_free (&bed);
+}
+
 int
 main (void)
 {
@@ -271,5 +292,6 @@ main (void)
   test_device ();
   test_drop ();
   test_reuse ();
+  test_pieces ();
   return 0;
 }

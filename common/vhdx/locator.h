@@ -42,8 +42,9 @@ extern void vhdx_locator_free (struct vhdx_locator *l);
 /* The names under which to look for the parent, in order, relative to the
  * child's directory unless they begin with a slash: the relative path; the
  * path by volume and the absolute one, where the user mapped that volume or
- * drive; at last the file's name alone.  The list ends with NULL, is empty
- * without any path, and is owned by the caller, with the strings.  NULL with errno ENOMEM, reported.
+ * drive; at last the file's name alone (of the last of these paths).  The
+ * list is empty when no path is recorded, ends with NULL, and is owned by
+ * the caller, with the strings.  NULL with errno ENOMEM, reported.
  */
 extern char **vhdx_locator_candidates (const char *name,
                                        const struct vhdx_locator *l,

@@ -332,8 +332,9 @@ put_clusters (struct build *b)
   const struct shape *s = b->s;
   const uint64_t nr = nr_clusters (s), step = UINT64_C (1) << s->l2_bits;
 
-  if (s->features & SHAPE_FORMULA) {
+  if (s->features & SHAPE_XEN)
     append (b, 0, PAGE);
+  if (s->features & SHAPE_FORMULA) {
     for (uint64_t i = 0; i < nr; i += step)
       if (content (s, i) != NOTHING)
         put_span (b, i);

@@ -342,6 +342,17 @@ header_len (struct source *src)
   return load_be64 (h + 8) == 60 ? 60 : 64; /* by where the name begins */
 }
 
+/* Tapdisk keeps the L1 table in memory by whole pages, and writes them back:
+ * nothing else can be in them.
+ */
+static uint64_t
+l1_end (const struct check *c)
+{
+  const uint64_t end = c->layout.l1_host + c->layout.nr_l1 * 8;
+
+  return header_len (c->src) > 48 ? round_up (end, 4096) : end;
+}
+
 static void
 refer_all (struct check *c)
 {
@@ -350,7 +361,7 @@ refer_all (struct check *c)
   refer (c, 0, header_len (c->src), AS_HEADER, true);
   if (l->name_host != 0)
     refer (c, l->name_host, l->name_len, AS_NAME, true);
-  refer (c, l->l1_host, l->nr_l1 * 8, AS_L1, true);
+  refer (c, l->l1_host, l1_end (c) - l->l1_host, AS_L1, true);
   l1_table (c);
 }
 

@@ -106,6 +106,13 @@ const struct form bed_forms[] = {
     .is_like_others = true },
   { .name = "fixed, xen", .shape = SHAPE (12, 6, TAPDISK, MIB),
     .room = 150 * KIB },
+  /* Between header and table there is a gap, and behind the table. */
+  { .name = "fixed, xen, small",
+    .shape = SHAPE (9, 6, SHAPE_XEN | SHAPE_PLAIN, 96 * KIB),
+    .room = 4 * KIB, .max_request = 20 * KIB, .is_like_others = true },
+  { .name = "fixed, gap",
+    .shape = SHAPE (9, 6, SHAPE_L1_FAR | SHAPE_PLAIN, 96 * KIB),
+    .room = 4 * KIB, .max_request = 20 * KIB, .is_like_others = true },
 
   /* What qemu-img makes. */
   { .name = "qemu", .commands = CREATE "image 512k;"

@@ -164,6 +164,8 @@ check_faults (const struct subject *s)
     { "a cluster on a table", "meets an L2 table", at (s, NOTHING), table },
     { "a cluster on the L1 table", "meets the L1 table",
       at (s, NOTHING), s->l1 },
+    { "a stream on the rest of the L1 table's page", "meets the L1 table",
+      at (s, STREAM), PACKED | STREAM_LEN (9) | (s->l1 + 4000) },
     { "a cluster on a stream", "meets a cluster",
       at (s, NOTHING), stream & OFFSET_BITS & ~UINT64_C (4095) },
     { "a cluster out of line", "out of line", at (s, PLAIN), plain + 512 },

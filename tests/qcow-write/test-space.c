@@ -16,6 +16,7 @@
 #include "build.h"
 #include "check.h"
 #include "chance.h"
+#include "cut.h"
 
 /* Written and trimmed again and again. */
 static const struct form churned = {
@@ -77,6 +78,29 @@ test_churn (void)
   bed_free (&bed);
 }
 
+/* Space that is used again holds what it held, where it could not be
+ * punched: nothing of that is to be seen.
+ */
+static void
+test_stale (void)
+{
+  struct crash c;
+
+  crash_begin (&c, &churned);
+  record_fail_at (c.record, RECORD_ZERO, 1, ENOTSUP, true);
+  for (uint64_t i = 0; i < 20; ++i) {
+    CHECK (crash_write (&c, &state, MIB, i % 4 * MIB) == 0);
+    CHECK (crash_trim (&c, MIB, i % 4 * MIB) == 0);
+    CHECK (crash_flush (&c) == 0);
+  }
+  for (uint64_t guest = 0; guest < c.bed.len; guest += 8192)
+    CHECK (crash_write (&c, &state, 100, guest + 1000) == 0);
+  crash_check_running (&c);
+  /* It was used again. */
+  CHECK (source_len (c.bed.src) < 24 * MIB);
+  crash_end (&c);
+}
+
 /* Closed cleanly, a file that grew ends with its last cluster. */
 static void
 test_end (const char *name)
@@ -134,10 +158,36 @@ test_unclean (const struct form *form)
   bed_free (&bed);
 }
 
+/* Nor do requests that failed when they had their space. */
+static void
+test_failed (void)
+{
+  struct crash c;
+  uint64_t guest;
+
+  crash_begin (&c, &tight);
+  for (unsigned i = 0; i < 400; ++i) {
+    guest = chance_below (&state, c.bed.len / 4096) * 4096;
+    record_fail_at (c.record, RECORD_WRITE, 1 + i % 2, EIO, false);
+    crash_write (&c, &state, 4096, guest);
+    record_fail_at (c.record, RECORD_WRITE, 0, 0, false);
+    CHECK (crash_trim (&c, 4096, guest) == 0);
+  }
+  CHECK (c.nr_failures > 150);
+  CHECK (crash_write (&c, &state, c.bed.len, 0) == 0);
+  CHECK (crash_finish (&c) == 0);
+  crash_check_running (&c);
+  bed_close (&c.bed);
+  crash_check_closed (&c, 0);
+  crash_end (&c);
+}
+
 int
 main (void)
 {
   test_churn ();
+  test_stale ();
+  test_failed ();
   test_end ("usual");
   test_end ("empty");
   test_end ("small");

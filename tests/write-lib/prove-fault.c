@@ -123,6 +123,42 @@ SPARE_SOURCE (source_truncate, (struct source *src, uint64_t len),
               (src, len))
 SPARE_SOURCE (source_grow, (struct source *src, uint64_t len), (src, len))
 
+/* ---- pages of the metadata cache: none stays pinned */
+
+static long nr_pins;            /* held by the driver and the data path */
+
+extern struct page *__real_cache_get (struct cache *cache, uint64_t host);
+extern struct page *__wrap_cache_get (struct cache *cache, uint64_t host);
+extern struct page *__real_cache_create (struct cache *cache, uint64_t host);
+extern struct page *__wrap_cache_create (struct cache *cache, uint64_t host);
+extern void __real_cache_put (struct cache *cache, struct page *page);
+extern void __wrap_cache_put (struct cache *cache, struct page *page);
+
+struct page *
+__wrap_cache_get (struct cache *cache, uint64_t host)
+{
+  struct page *page = __real_cache_get (cache, host);
+
+  nr_pins += page != NULL;
+  return page;
+}
+
+struct page *
+__wrap_cache_create (struct cache *cache, uint64_t host)
+{
+  struct page *page = __real_cache_create (cache, host);
+
+  nr_pins += page != NULL;
+  return page;
+}
+
+void
+__wrap_cache_put (struct cache *cache, struct page *page)
+{
+  nr_pins -= page != NULL;
+  __real_cache_put (cache, page);
+}
+
 /* ---- the scenario, and what must hold after it */
 
 static bool
@@ -143,6 +179,7 @@ play (struct crash *c, uint64_t seed)
   crash_flush (c);
   for (unsigned i = 0; i < nr_requests; ++i)
     crash_request (c, &state, 0, c->bed.len);
+  CHECK (nr_pins == 0);
 }
 
 /* The image as it lies there is sound, and holds what it should, after a
@@ -302,6 +339,7 @@ fail_opening (const struct form *form)
     r = bed_try_open (&c.bed);
     err = errno;
     arm_memory (false);
+    CHECK (nr_pins == 0);
     if (r == 0 && memory.nr < memory.fail_at)
       break;
     CHECK (r == 0 || err == ENOMEM);

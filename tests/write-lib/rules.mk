@@ -16,9 +16,13 @@ JITTER_FLAGS = \
 	-Wl,--wrap=source_pwrite \
 	-Wl,--wrap=source_sync
 
-# Tests of faults: allocations that fail, though not those of sources.
+# Tests of faults: allocations that fail, though not those of sources; and
+# nobody forgets a page.
 FAULT_LIB = $(WRITE_BUILD)/libfault.la
 FAULT_FLAGS = \
+	-Wl,--wrap=cache_create \
+	-Wl,--wrap=cache_get \
+	-Wl,--wrap=cache_put \
 	-Wl,--wrap=source_grow \
 	-Wl,--wrap=source_pread \
 	-Wl,--wrap=source_pread_padded \
