@@ -53,7 +53,7 @@ locator-no-keys         parent locator.* 0 entries
 locator-many-keys       parent locator.* 257 entries
 locator-no-linkage      parent locator.*parent_linkage
 locator-bad-linkage     parent locator.*parent_linkage.*GUID
-locator-no-path         parent locator.*path.*backing=
+locator-no-path         records no path.*backing=
 locator-twice           parent locator.* 1 and 2
 locator-linkage-twice   parent locator.* 0 and 1
 locator-bounds          parent locator.*entry 1.*value

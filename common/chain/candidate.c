@@ -133,12 +133,16 @@ none_exists (const struct image *img, bool several)
     if (asprintf (&text, "%s%s\"%s\"", old, old[0] ? ", " : "", *c) == -1)
       text = NULL;
   }
-  report_error ("%s: its backing file was not found: recorded is \"%s\"; "
-                "looked for %s in the image's directory%s; name it with "
-                "backing=PATH, or its place with path-map=", img->name,
-                img->backing_name ?: "", text ?: "it",
-                several ? ", where several match but for upper and lower "
-                "case" : "");
+  if (img->backing_candidates[0] == NULL)
+    report_error ("%s: has a backing file, but records no path to it; name "
+                  "it with backing=PATH", img->name);
+  else
+    report_error ("%s: its backing file was not found: recorded is \"%s\"; "
+                  "looked for %s in the image's directory%s; name it with "
+                  "backing=PATH, or its place with path-map=", img->name,
+                  img->backing_name ?: "", text ?: "it",
+                  several ? ", where several match but for upper and lower "
+                  "case" : "");
   free (text);
   errno = ENOENT;
   return NULL;

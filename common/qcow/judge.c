@@ -339,6 +339,7 @@ judge_xen (struct judge *j)
                     &j->ambiguities) == -1)
     return -1;
   count_settled (j);
+  v->nr_fleeting = j->ambiguities.nr - j->ambiguities.nr_by_content;
   v->order = order_of (v);
   if (tell_all_damaged (j) == -1)
     return -1;

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "qcow/header.h"
 #include "source/source.h"
@@ -53,6 +54,8 @@ struct qcow_verdict {
   uint64_t nr_damaged;          /* with those that stay undecided */
   uint64_t nr_ambiguous;        /* were so at first; counted above too */
   uint64_t first_damaged;       /* index, if there are any */
+  uint64_t nr_fleeting;         /* ambiguous ones decided by something that
+                                   goes when the image is written */
 
   enum qcow_cksum cksum;
   bool cksum_is_reversed;       /* digest bytes as a little endian host
@@ -92,6 +95,18 @@ extern int qcow_judge (struct source *src, const char *name,
 
 /* Also of a verdict that was never filled in but zeroed. */
 extern void qcow_verdict_free (struct qcow_verdict *v);
+
+/* Give up the table in memory, if none of its entries is damaged: the one
+ * on disk is what it means.
+ */
+static inline void
+qcow_verdict_use_disk (struct qcow_verdict *v)
+{
+  if (v->nr_damaged > 0)
+    return;
+  free (v->table);
+  v->table = NULL;
+}
 
 /* Could 'v' name an L2 table in a file of 'file_len' bytes: a multiple of
  * the cluster size, not on the header or the L1 table, beginning no later

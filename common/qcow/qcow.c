@@ -86,6 +86,13 @@ open_cache (struct image *img, const struct qcow *q)
   return image_make_packed (img);
 }
 
+/* Is the table not what it should be, but for a header that says less? */
+static bool
+is_strange (const struct qcow_verdict *v, const struct qcow_plan *plan)
+{
+  return v->nr_little > 0 || plan->must_finish;
+}
+
 /* Why the image cannot be written, as far as that is known now. */
 static const char *
 why_read_only (const struct image *img, const struct qcow *q,
@@ -95,15 +102,18 @@ why_read_only (const struct image *img, const struct qcow *q,
 
   if (v->nr_damaged > 0)
     return "entries of its L1 table are damaged";
-  if (v->table != NULL && plan->why_not)
+  if (is_strange (v, plan) && plan->why_not)
     return plan->why_not;
-  if (v->table != NULL && img->wishes.fixup != IMAGE_FIXUP_WRITE)
+  if (is_strange (v, plan) && img->wishes.fixup != IMAGE_FIXUP_WRITE)
     return plan->must_finish
       ? "an earlier conversion of its L1 table was interrupted; fixup=write "
       "or --filter=qcow-fixup finishes it when it is opened for writing"
       : "its L1 table is in the byte order of Xen's tapdisk; fixup=write or "
       "--filter=qcow-fixup converts it when it is opened for writing, after "
       "which old versions of tapdisk cannot open it any more";
+  if (v->nr_fleeting > 0 && img->wishes.fixup != IMAGE_FIXUP_WRITE)
+    return "entries of its L1 table make sense in both byte orders, and what "
+      "tells them apart now would go with the first change";
   return qcow_header_why_read_only (&q->header);
 }
 
@@ -118,6 +128,8 @@ judge (struct image *img, struct qcow *q)
        qcow_convert_plan (img->source, img->name, &q->header, &q->verdict,
                           &plan) == -1))
     return -1;
+  if (!is_strange (&q->verdict, &plan))
+    qcow_verdict_use_disk (&q->verdict);
   img->why_read_only = why_read_only (img, q, &plan);
   return 0;
 }

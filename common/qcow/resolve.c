@@ -261,14 +261,19 @@ settle_by_content (struct resolver *r)
     struct qcow_ambiguous *e = &r->a->list[i];
     const enum qcow_content *c = e->contents;
 
-    if (e->choice != QCOW_UNDECIDED)
-      continue;
+    unsigned choice = QCOW_UNDECIDED;
+
     if (look_at_both (r, e) == -1)
       return -1;
     if (c[0] > c[1] && c[0] >= QCOW_CONTENT_FITS)
-      choose (r, e, 0);
+      choice = 0;
     else if (c[1] > c[0] && c[1] >= QCOW_CONTENT_FITS)
-      choose (r, e, 1);
+      choice = 1;
+    if (choice == QCOW_UNDECIDED)
+      continue;
+    if (e->choice == QCOW_UNDECIDED)
+      choose (r, e, choice);
+    r->a->nr_by_content += e->choice == choice; /* the record goes first */
   }
   return 0;
 }

@@ -63,6 +63,7 @@ struct qcow_ambiguous {
 struct qcow_ambiguities {
   struct qcow_ambiguous *list;  /* by index, until they are settled; owned */
   size_t nr, max;
+  size_t nr_by_content;         /* settled by what lies in the tables */
 };
 
 /* Note one more.  1; 0 if there are too many; -1 with errno ENOMEM,

@@ -52,6 +52,31 @@ create_pages (struct image *img, uint64_t host, uint32_t len)
   return 0;
 }
 
+/* In an image that tapdisk may have made, places whose bytes make sense in
+ * the other order, too, are left out: they would be ambiguous entries.
+ */
+#define AMBIGUOUS_UNIT 65536
+
+static int
+take_room (struct image *img, uint64_t nr, uint64_t *first)
+{
+  const struct qcow *q = qcow_state (img);
+  struct qcow_space *space = q->writer->space;
+  uint64_t skipped;
+  bool reads_zero;
+  int64_t r;
+
+  if (qcow_space_take (space, nr, nr, QCOW_META, first, &reads_zero) == -1)
+    return -1;
+  if (q->header.xen == QCOW_XEN_NONE ||
+      (*first << q->header.cluster_bits) % AMBIGUOUS_UNIT != 0)
+    return 0;
+  skipped = *first;
+  r = qcow_space_take (space, nr, nr, QCOW_META, first, &reads_zero);
+  qcow_space_undo (space, skipped, nr);
+  return r == -1 ? -1 : 0;
+}
+
 /* Make the table of the L1 entry at 'place'. */
 static int
 make_table (struct image *img, uint64_t place, uint64_t *l2_host)
@@ -62,10 +87,9 @@ make_table (struct image *img, uint64_t place, uint64_t *l2_host)
   const uint32_t len = qcow_l2_len (&q->header);
   struct page *page;
   uint64_t first;
-  bool reads_zero;
   int r;
 
-  if (qcow_space_take (space, nr, nr, QCOW_META, &first, &reads_zero) == -1)
+  if (take_room (img, nr, &first) == -1)
     return -1;
   *l2_host = first << q->header.cluster_bits;
   page = cache_get (img->cache, place);

@@ -107,8 +107,12 @@ enum way {
 static int
 choose_way (const struct image *img, enum unmap_wish wish)
 {
-  const bool is_xen = qcow_state (img)->header.xen != QCOW_XEN_NONE;
+  const struct qcow *q = qcow_state (img);
+  const bool is_xen = q->header.xen != QCOW_XEN_NONE;
 
+  /* What lies in a table tells which of two places is meant. */
+  if (q->verdict.nr_ambiguous > 0)
+    return wish == UNMAP_TRIM ? WAY_NOTHING : not_supported ();
   if (!qcow_has_base (img))
     return WAY_FREE;
   if (wish == UNMAP_TRIM)

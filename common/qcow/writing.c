@@ -113,9 +113,22 @@ fix_up_once (struct image *img)
 static int
 fix_up (struct image *img)
 {
-  const int r = fix_up_once (img);
+  struct qcow_verdict *v = &qcow_state (img)->verdict;
+  int r = fix_up_once (img);
 
-  return r == 1 && fix_up_once (img) == -1 ? -1 : MIN (r, 0);
+  if (r == 1)
+    r = fix_up_once (img);
+  if (r == -1)
+    return -1;
+  if (v->nr_little > 0 || v->nr_damaged > 0)
+    return REFUSE (EINVAL, "%s: its L1 table was not converted; the image is "
+                   "not written", img->name);
+  if (v->nr_fleeting > 0)
+    return REFUSE (EINVAL, "%s: entries of its L1 table make sense in both "
+                   "byte orders, and what tells them apart now would go with "
+                   "the first change; the image is not written", img->name);
+  qcow_verdict_use_disk (v);
+  return 0;
 }
 
 /* ---- opening */

@@ -43,7 +43,7 @@ extern void vhdx_locator_free (struct vhdx_locator *l);
  * child's directory unless they begin with a slash: the relative path; the
  * path by volume and the absolute one, where the user mapped that volume or
  * drive; at last the file's name alone (of the last of these paths).  The
- * list is empty when no path is recorded, ends with NULL, and is owned by
+ * list is empty if no path is recorded.  It ends with NULL, and is owned by
  * the caller, with the strings.  NULL with errno ENOMEM, reported.
  */
 extern char **vhdx_locator_candidates (const char *name,
