@@ -3,7 +3,7 @@
 
 . "$srcdir/functions.sh"
 
-sed -n 's/^\(MAIN\|LONG\)_TESTS += \(.*\)/\2/p' "$srcdir/main-tests.am" |
+sed -n 's/^\(MAIN\|HEAVY\|LONG\)_TESTS += \(.*\)/\2/p' "$srcdir/main-tests.am" |
   sort > listed
 (cd "$srcdir" && ls test-*.sh) | sort > present
 
@@ -14,7 +14,7 @@ diff -u listed present ||
   fail "main-tests.am (-) and the files test-*.sh (+) differ"
 
 # Only names: a line with anything else on it escapes the list above.
-if grep -Ev '^(#.*|(MAIN|LONG)_TESTS \+= test-[a-z0-9-]+\.sh|TEST_FILES \+= .*)?$' \
+if grep -Ev '^(#.*|(MAIN|HEAVY|LONG)_TESTS \+= test-[a-z0-9-]+\.sh|TEST_FILES \+= .*)?$' \
      "$srcdir/main-tests.am"; then
   fail "main-tests.am has a line of another form"
 fi

@@ -74,12 +74,8 @@ place_fault (const struct image *img, uint64_t host, uint64_t len)
   if (h->log_len > 0 && host < h->log_host + h->log_len &&
       h->log_host < host + len)
     return "it points into the log";
-  for (unsigned i = 0; i < v->regions.nr; ++i) {
-    const struct vhdx_region *r = &v->regions.all[i];
-
-    if (host < r->host + r->len && r->host < host + len)
-      return "it points into a region of metadata";
-  }
+  if (vhdx_regions_find (&v->regions, host, len))
+    return "it points into a region of metadata";
   return NULL;
 }
 

@@ -134,6 +134,32 @@ read_entry (const char *name, const uint8_t *p, const struct vhdx_header *h,
   return 0;
 }
 
+static int
+compare_hosts (const void *va, const void *vb)
+{
+  const struct vhdx_region *a = va, *b = vb;
+
+  return a->host < b->host ? -1 : a->host > b->host;
+}
+
+const struct vhdx_region *
+vhdx_regions_find (const struct vhdx_regions *regions, uint64_t host,
+                   uint64_t len)
+{
+  size_t low = 0, high = regions->nr;
+
+  while (low < high) {
+    const size_t middle = low + (high - low) / 2;
+
+    if (regions->all[middle].host + regions->all[middle].len <= host)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < regions->nr && overlaps (&regions->all[low], host, len)
+    ? &regions->all[low] : NULL;
+}
+
 int
 vhdx_regions_read (struct source *src, const char *name,
                    const struct vhdx_header *h,
@@ -161,6 +187,7 @@ vhdx_regions_read (struct source *src, const char *name,
     if (read_entry (name, p + ENTRIES_AT + ENTRY_LEN * regions->nr, h,
                     regions, regions->nr, source_len (src)) == -1)
       return -1;
+  qsort (regions->all, regions->nr, sizeof *regions->all, compare_hosts);
   if (regions->bat.len == 0 || regions->metadata.len == 0)
     return REFUSE (EINVAL, "%s: the region table names no %s region", name,
                    regions->bat.len == 0 ? "BAT" : "metadata");

@@ -26,7 +26,7 @@ struct vhdx_region {
 struct vhdx_regions {
   unsigned copy;                /* which table was used: 0 or 1 */
   unsigned nr;
-  struct vhdx_region *all;      /* owned; in the order of the table */
+  struct vhdx_region *all;      /* owned; in the order of the file */
   struct vhdx_region bat;
   struct vhdx_region metadata;
 };
@@ -41,6 +41,12 @@ struct vhdx_regions {
 extern int vhdx_regions_read (struct source *src, const char *name,
                               const struct vhdx_header *h,
                               struct vhdx_regions *regions);
+
+/* The first region that meets [host, host+len); NULL: none. */
+extern const struct vhdx_region *
+vhdx_regions_find (const struct vhdx_regions *regions, uint64_t host,
+                   uint64_t len);
+
 extern void vhdx_regions_free (struct vhdx_regions *regions);
 
 #endif /* NDF_VHDX_REGION_H */
