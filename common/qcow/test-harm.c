@@ -314,9 +314,90 @@ test_rest_of_l1_page (void)
   test_qcow_free (&t);
 }
 
+/* An L1 entry that makes sense in both orders is known by its table: what
+ * the guest gives up or clears must not empty that.
+ */
+static void
+test_ambiguous (void)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 4 * SPAN, .xen = TEST_QCOW_XEN_16,
+    .first_l2 = UINT64_C (0x102000000), .file_len = UINT64_C (1) << 34,
+    .cksum = TEST_QCOW_CKSUM_STALE,
+  };
+  struct test_qcow t;
+  struct image *img;
+
+  test_qcow_make (&t, &spec);
+  img = open_writable (&t);
+  CHECK (image_trim (img, 2 * SPAN, 0) == 0);
+  CHECK (image_zero (img, 2 * SPAN, 0, true, false) == 0);
+  write_cluster (img, 3 * SPAN, 5);
+  finish (img);
+  img = open_writable (&t);
+  check_cluster (img, 0, 0);
+  check_cluster (img, 3 * SPAN, 5);
+  check_cluster (img, SPAN, 0);
+  finish (img);
+  test_qcow_free (&t);
+}
+
+/* New tables of such an image never lie where their entry would be
+ * ambiguous in a longer file.
+ */
+static void
+test_new_tables (void)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 64 * SPAN, .xen = TEST_QCOW_XEN_16, .is_empty = true,
+  };
+  struct test_qcow t;
+  struct image *img;
+
+  test_qcow_make (&t, &spec);
+  img = open_writable (&t);
+  for (unsigned i = 0; i < 64; ++i)
+    write_cluster (img, i * SPAN, 1 + i);
+  finish (img);
+  img = open_image (&t);
+  for (unsigned i = 0; i < 64; ++i) {
+    const uint64_t entry = test_qcow_peek (&t, t.spec.l1_host + 8 * i, 8);
+
+    CHECK (entry != 0 && entry % 65536 != 0);
+    check_cluster (img, i * SPAN, 1 + i);
+  }
+  image_close (img);
+  test_qcow_free (&t);
+}
+
+/* The table is as it should be; that the header's checksum is still that of
+ * the other order is no reason not to write.
+ */
+static void
+test_old_checksum (void)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 70000, .l2_bits = 6, .backing = "/base.img",
+    .xen = TEST_QCOW_XEN_12,
+  };
+  struct test_qcow t;
+  struct image *img;
+
+  test_qcow_make (&t, &spec);
+  test_qcow_set_cksum (&t, false);
+  img = open_writable (&t);
+  write_cluster (img, 0, 6);
+  check_cluster (img, 0, 6);
+  finish (img);
+  test_qcow_free (&t);
+}
+
 int
 main (void)
 {
+  test_ambiguous ();
+  test_new_tables ();
+  test_old_checksum ();
   test_shared_table ();
   test_data_on_table ();
   test_damaged_entry ();
