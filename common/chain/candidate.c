@@ -56,19 +56,20 @@ find_entry (const char *dir, const char *name, bool *several)
 static char *
 add_component (char *path, const char *component, bool *several)
 {
-  CLEANUP_FREE char *old = path;
   CLEANUP_FREE char *entry = NULL;
-  char *next;
+  char *next = NULL;
   struct stat st;
 
   if (asprintf (&next, "%s/%s", path, component) == -1)
-    return NULL;
-  if (lstat (next, &st) == 0)
-    return next;
-  free (next);
-  entry = find_entry (path[0] ? path : "/", component, several);
-  if (entry == NULL || asprintf (&next, "%s/%s", path, entry) == -1)
-    return NULL;
+    next = NULL;
+  else if (lstat (next, &st) == -1) {
+    free (next);
+    next = NULL;
+    entry = find_entry (path[0] ? path : "/", component, several);
+    if (entry && asprintf (&next, "%s/%s", path, entry) == -1)
+      next = NULL;
+  }
+  free (path);
   return next;
 }
 

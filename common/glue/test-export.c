@@ -54,7 +54,7 @@ nbdkit_debug (const char *fmt, ...)
   (void) fmt;
 }
 
-void
+void __attribute__ ((format (printf, 1, 2)))
 nbdkit_error (const char *fmt, ...)
 {
   va_list args;

@@ -34,7 +34,7 @@ reports_forget (void)
   nr_errors = nr_warnings = 0;
 }
 
-static void
+static void __attribute__ ((format (printf, 1, 0)))
 print (const char *fmt, va_list args)
 {
   if (getenv ("TEST_VERBOSE") == NULL)
