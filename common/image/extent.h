@@ -7,6 +7,7 @@
 #define NDF_EXTENT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "image/codec.h"
@@ -40,5 +41,19 @@ struct extent {
   uint64_t packed_len;          /* bytes, an upper bound */
   uint64_t within;              /* bytes from the start of the unit */
 };
+
+/* The answer of a lookup while it grows. */
+struct extent_list {
+  struct extent *ext;           /* room for 'max' */
+  size_t nr, max;
+  bool is_full;                 /* nothing fits any more */
+};
+
+/* Add what follows on the disk: to the last extent if it continues that,
+ * across clusters, pages and tables.  False: it does not fit; the list is
+ * full from then on.
+ */
+extern bool extent_list_add (struct extent_list *list,
+                             const struct extent *next);
 
 #endif /* NDF_EXTENT_H */

@@ -68,4 +68,26 @@ store_entry_le64 (void *p, uint64_t v)
   __atomic_store_n ((uint64_t *) p, htole64 (v), __ATOMIC_RELEASE);
 }
 
+/* How many of the 'nr' entries from 'p' on, 8-aligned, are zero, before the
+ * first that is not?
+ */
+static inline uint64_t
+count_zero_words (const void *p, uint64_t nr)
+{
+  const uint8_t *bytes = p;
+  uint64_t i = 0, j;
+
+  for (; i + 8 <= nr; i += 8) {
+    uint64_t any = 0;
+
+    for (j = 0; j < 8; ++j)
+      any |= load_entry_be64 (bytes + (i + j) * 8);
+    if (any != 0)
+      break;
+  }
+  while (i < nr && load_entry_be64 (bytes + i * 8) == 0)
+    i++;
+  return i;
+}
+
 #endif /* NDF_BYTE_ORDER_H */

@@ -34,45 +34,17 @@ struct walk {
   uint64_t guest, end;          /* still to be answered */
   unsigned pages_left;
 
-  struct extent *ext;
-  size_t nr_ext, max_ext;
-  bool is_full;                 /* nothing fits any more */
+  struct extent_list out;
 };
 
 /* ---- extents */
-
-/* Does 'b', which follows 'a' on the disk, continue it? */
-static bool
-extent_continues (const struct extent *a, const struct extent *b)
-{
-  if (a->type != b->type)
-    return false;
-  switch (a->type) {
-  case EXTENT_BACKING:
-  case EXTENT_DAMAGED:
-  case EXTENT_ZERO:
-    return true;
-  case EXTENT_DATA:
-    return a->writable == b->writable && a->host + a->len == b->host;
-  case EXTENT_PACKED:
-    break;
-  }
-  return false;
-}
 
 /* Answer the next next->len bytes, and go on behind them. */
 static void
 add_extent (struct walk *w, const struct extent *next)
 {
-  if (w->nr_ext > 0 && extent_continues (&w->ext[w->nr_ext - 1], next))
-    w->ext[w->nr_ext - 1].len += next->len;
-  else if (w->nr_ext < w->max_ext)
-    w->ext[w->nr_ext++] = *next;
-  else {
-    w->is_full = true;
-    return;
-  }
-  w->guest += next->len;
+  if (extent_list_add (&w->out, next))
+    w->guest += next->len;
 }
 
 static void
@@ -183,25 +155,6 @@ add_cluster (struct walk *w, uint64_t entry, uint64_t place)
 
 /* ---- tables */
 
-/* How many of the 'nr' entries from 'bytes' on are zero? */
-static uint64_t
-count_zero_entries (const uint8_t *bytes, uint64_t nr)
-{
-  uint64_t i = 0, j;
-
-  for (; i + 8 <= nr; i += 8) {
-    uint64_t any = 0;
-
-    for (j = 0; j < 8; ++j)
-      any |= load_entry_be64 (bytes + (i + j) * 8);
-    if (any != 0)
-      break;
-  }
-  while (i < nr && load_entry_be64 (bytes + i * 8) == 0)
-    i++;
-  return i;
-}
-
 /* Answer what 'nr' entries say, as far as they lie before 'end'. */
 static void
 walk_entries (struct walk *w, const uint8_t *bytes, uint64_t place,
@@ -211,8 +164,8 @@ walk_entries (struct walk *w, const uint8_t *bytes, uint64_t place,
   const uint64_t first = round_down (w->guest, cluster_len);
 
   nr = MIN (nr, div_round_up (end - first, cluster_len));
-  while (nr > 0 && w->guest < end && !w->is_full) {
-    uint64_t n = count_zero_entries (bytes, nr);
+  while (nr > 0 && w->guest < end && !w->out.is_full) {
+    uint64_t n = count_zero_words (bytes, nr);
 
     if (n > 0) {
       const uint64_t start = round_down (w->guest, cluster_len);
@@ -263,7 +216,7 @@ walk_l2_table (struct walk *w, uint64_t l2_host, uint64_t end)
   if ((last - first) * 8 >= page_len)
     cache_read_ahead (cache, round_down (l2_host + first * 8, page_len),
                       (last - first + 1) * 8);
-  while (w->guest < end && w->pages_left > 0 && !w->is_full) {
+  while (w->guest < end && w->pages_left > 0 && !w->out.is_full) {
     const uint64_t place = l2_host + qcow_l2_index (w->q, w->guest) * 8;
     struct page *page = cache_get (cache, place);
 
@@ -363,7 +316,7 @@ walk_l1_page (struct walk *w)
       return -1;
     w->pages_left--;
   }
-  for (uint64_t i = 0; i < nr && w->guest < w->end && !w->is_full; ++i) {
+  for (uint64_t i = 0; i < nr && w->guest < w->end && !w->out.is_full; ++i) {
     const uint64_t end = span_end (w, l1_index);
     const uint64_t entry = table ? table[l1_index]
       : load_entry_be64 (page->bytes + (place - page->host) + i * 8);
@@ -397,13 +350,12 @@ qcow_lookup (struct image *img, uint64_t guest, uint64_t len,
     .guest = guest,
     .end = guest + len,
     .pages_left = MAX_PAGES,
-    .ext = ext,
-    .max_ext = max,
+    .out = { .ext = ext, .max = max },
   };
   int r = 0;
 
-  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.is_full)
+  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.out.is_full)
     r = walk_l1_page (&w);
   /* What was answered before a failure is answered. */
-  return w.nr_ext > 0 ? (ssize_t) w.nr_ext : -1;
+  return w.out.nr > 0 ? (ssize_t) w.out.nr : -1;
 }

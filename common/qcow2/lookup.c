@@ -51,9 +51,7 @@ struct walk {
   uint64_t guest, end;          /* still to be answered */
   unsigned pages_left;
 
-  struct extent *ext;
-  size_t nr_ext, max_ext;
-  bool is_full;                 /* nothing fits any more */
+  struct extent_list out;
 
   struct page *l1_page;         /* pinned, or NULL */
 
@@ -66,43 +64,12 @@ struct walk {
 
 /* ---- extents */
 
-/* Does 'b', which follows 'a' on the disk, continue it? */
-static bool
-extent_continues (const struct extent *a, const struct extent *b)
-{
-  if (a->type != b->type || a->allocated != b->allocated)
-    return false;
-  switch (a->type) {
-  case EXTENT_BACKING:
-  case EXTENT_DAMAGED:
-    return true;
-  case EXTENT_ZERO:
-    if (!a->allocated)
-      return true;
-    /* fall through */
-  case EXTENT_DATA:
-    return a->src == b->src && a->writable == b->writable &&
-      a->host + a->len == b->host;
-  case EXTENT_PACKED:
-    break;
-  }
-  return false;
-}
-
 /* Answer the next next->len bytes, and go on behind them. */
 static void
 add_extent (struct walk *w, const struct extent *next)
 {
-  if (w->nr_ext > 0 &&
-      extent_continues (&w->ext[w->nr_ext - 1], next))
-    w->ext[w->nr_ext - 1].len += next->len;
-  else if (w->nr_ext < w->max_ext)
-    w->ext[w->nr_ext++] = *next;
-  else {
-    w->is_full = true;
-    return;
-  }
-  w->guest += next->len;
+  if (extent_list_add (&w->out, next))
+    w->guest += next->len;
 }
 
 static void
@@ -257,7 +224,7 @@ add_mixed (struct walk *w, const struct cluster *c, uint64_t within,
   unsigned bits = w->q->subcluster_bits;
   uint64_t end = within + len;
 
-  while (within < end && !w->is_full) {
+  while (within < end && !w->out.is_full) {
     unsigned index = within >> bits;
     enum cluster_kind kind;
     unsigned nr = cluster_subcluster_run (c, index, &kind);
@@ -302,25 +269,6 @@ add_cluster (struct walk *w, const uint8_t *bytes, uint64_t place,
 
 /* ---- tables */
 
-/* How many of the 'nr' 8-byte words from 'bytes' on are zero? */
-static uint64_t
-count_zero_words (const uint8_t *bytes, uint64_t nr)
-{
-  uint64_t i = 0, j;
-
-  for (; i + 8 <= nr; i += 8) {
-    uint64_t any = 0;
-
-    for (j = 0; j < 8; ++j)
-      any |= load_entry_be64 (bytes + (i + j) * 8);
-    if (any != 0)
-      break;
-  }
-  while (i < nr && load_entry_be64 (bytes + i * 8) == 0)
-    i++;
-  return i;
-}
-
 /* Answer what 'nr' entries say, as far as they lie before 'end'; 'place' is
  * the first one's offset in the file.  Runs without any cluster, of which
  * long tables mostly consist, are answered at once.
@@ -334,7 +282,7 @@ walk_entries (struct walk *w, const uint8_t *bytes, uint64_t place,
   uint64_t n;
 
   nr = MIN (nr, div_round_up (end - first, w->q->cluster_len));
-  while (nr > 0 && w->guest < end && !w->is_full) {
+  while (nr > 0 && w->guest < end && !w->out.is_full) {
     n = count_zero_words (bytes, nr << (bits - 3)) >> (bits - 3);
     if (n > 0) {
       const uint64_t start = round_down (w->guest, w->q->cluster_len);
@@ -426,7 +374,7 @@ walk_l2_table (struct walk *w, uint64_t l2_host, uint64_t end,
   if (nr_pages > 1 && nr_pages <= MAX_KEPT_PAGES)
     cache_read_ahead (w->img->cache, round_down (first, page_len),
                       nr_pages * page_len);
-  while (r == 0 && w->guest < end && w->pages_left > 0 && !w->is_full)
+  while (r == 0 && w->guest < end && w->pages_left > 0 && !w->out.is_full)
     r = nr_pages > MAX_KEPT_PAGES
       ? walk_l2_piece (w, l2_host, end, l2_copied)
       : walk_l2_page (w, l2_host, end, l2_copied);
@@ -454,9 +402,9 @@ mark (const struct walk *w)
 {
   return (struct walk_mark) {
     .guest = w->guest,
-    .last_len = w->nr_ext > 0 ? w->ext[w->nr_ext - 1].len : 0,
-    .nr_ext = w->nr_ext,
-    .is_full = w->is_full,
+    .last_len = w->out.nr > 0 ? w->out.ext[w->out.nr - 1].len : 0,
+    .nr_ext = w->out.nr,
+    .is_full = w->out.is_full,
   };
 }
 
@@ -464,10 +412,10 @@ static void
 go_back (struct walk *w, const struct walk_mark *m)
 {
   w->guest = m->guest;
-  w->nr_ext = m->nr_ext;
-  w->is_full = m->is_full;
+  w->out.nr = m->nr_ext;
+  w->out.is_full = m->is_full;
   if (m->nr_ext > 0)
-    w->ext[m->nr_ext - 1].len = m->last_len;
+    w->out.ext[m->nr_ext - 1].len = m->last_len;
 }
 
 /* Answer from the table that the L1 entry at 'bytes' names.  Somebody else
@@ -518,7 +466,7 @@ walk_l1_page (struct walk *w)
     return -1;
   w->pages_left--;
   bytes = w->l1_page->bytes + (place - w->l1_page->host);
-  for (; nr > 0 && w->guest < w->end && !w->is_full; --nr) {
+  for (; nr > 0 && w->guest < w->end && !w->out.is_full; --nr) {
     uint64_t entry = load_entry_be64 (bytes);
     uint64_t end = span_end (w, l1_index);
     uint64_t l2_host;
@@ -557,16 +505,15 @@ qcow2_lookup (struct image *img, uint64_t guest, uint64_t len,
     .guest = guest,
     .end = guest + len,
     .pages_left = MAX_PAGES,
-    .ext = ext,
-    .max_ext = max,
+    .out = { .ext = ext, .max = max },
   };
   int r = 0;
 
-  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.is_full) {
+  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.out.is_full) {
     r = walk_l1_page (&w);
     cache_put (img->cache, w.l1_page);
     w.l1_page = NULL;
   }
   /* What was answered before a failure is answered. */
-  return w.nr_ext > 0 ? (ssize_t) w.nr_ext : -1;
+  return w.out.nr > 0 ? (ssize_t) w.out.nr : -1;
 }

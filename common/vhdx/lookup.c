@@ -27,34 +27,17 @@ struct walk {
   uint64_t guest, end;          /* still to be answered */
   unsigned pages_left;
 
-  struct extent *ext;
-  size_t nr_ext, max_ext;
-  bool is_full;                 /* nothing fits any more */
+  struct extent_list out;
 };
 
 /* ---- extents */
-
-static bool
-extent_continues (const struct extent *a, const struct extent *b)
-{
-  if (a->type != b->type)
-    return false;
-  return a->type != EXTENT_DATA || a->host + a->len == b->host;
-}
 
 /* Answer the next next->len bytes, and go on behind them. */
 static void
 add_extent (struct walk *w, const struct extent *next)
 {
-  if (w->nr_ext > 0 && extent_continues (&w->ext[w->nr_ext - 1], next))
-    w->ext[w->nr_ext - 1].len += next->len;
-  else if (w->nr_ext < w->max_ext)
-    w->ext[w->nr_ext++] = *next;
-  else {
-    w->is_full = true;
-    return;
-  }
-  w->guest += next->len;
+  if (extent_list_add (&w->out, next))
+    w->guest += next->len;
 }
 
 static void
@@ -132,7 +115,7 @@ walk_bits (struct walk *w, const uint8_t *bytes, uint64_t bit,
   const unsigned bits = w->v->sector_bits;
   const uint64_t mask = w->v->metadata.block_len - 1;
 
-  while (w->guest < end && !w->is_full) {
+  while (w->guest < end && !w->out.is_full) {
     const uint64_t sector = w->guest >> bits;
     const uint64_t last = div_round_up (end, UINT64_C (1) << bits);
     const uint64_t n = count_same_bits (bytes, bit, last - sector);
@@ -156,7 +139,7 @@ walk_partial (struct walk *w, uint64_t block_host, uint64_t bitmap_host,
   const uint32_t page_len = cache_page_len (w->img->cache);
   const unsigned bits = w->v->sector_bits;
 
-  while (w->guest < end && w->pages_left > 0 && !w->is_full) {
+  while (w->guest < end && w->pages_left > 0 && !w->out.is_full) {
     /* The chunk's sectors are a power of two, from its start. */
     const uint64_t bit = (w->guest >> bits) & (VHDX_BITMAP_SECTORS - 1);
     const uint64_t place = bitmap_host + bit / 8;
@@ -239,7 +222,7 @@ walk_bat_page (struct walk *w)
   if (page == NULL)
     return -1;
   w->pages_left--;
-  while (r == 0 && w->guest < w->end && !w->is_full &&
+  while (r == 0 && w->guest < w->end && !w->out.is_full &&
          place - page->host < cache_page_len (cache)) {
     const uint64_t end = MIN ((block + 1) << v->block_bits, w->end);
 
@@ -265,13 +248,12 @@ vhdx_lookup (struct image *img, uint64_t guest, uint64_t len,
     .guest = guest,
     .end = guest + len,
     .pages_left = MAX_PAGES,
-    .ext = ext,
-    .max_ext = max,
+    .out = { .ext = ext, .max = max },
   };
   int r = 0;
 
-  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.is_full)
+  while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.out.is_full)
     r = walk_bat_page (&w);
   /* What was answered before a failure is answered. */
-  return w.nr_ext > 0 ? (ssize_t) w.nr_ext : -1;
+  return w.out.nr > 0 ? (ssize_t) w.out.nr : -1;
 }
