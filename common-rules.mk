@@ -28,10 +28,13 @@ CLIENT_CPPFLAGS = $(COMMON_CPPFLAGS) $(LIBNBD_CFLAGS)
 AM_CFLAGS = $(WARNINGS_CFLAGS)
 AM_CPPFLAGS = $(COMMON_CPPFLAGS)
 
-# The two ends of report: to standard error (tests, fuzzers, tools) or
-# to nbdkit (plugins and filters).
+# The ends of report: to standard error (tests, fuzzers, tools) or to
+# nbdkit (plugins and filters).
 REPORT_STDERR = $(top_builddir)/common/report/libreport-stderr.la
 REPORT_NBDKIT = $(top_builddir)/common/report/libreport-nbdkit.la
+
+# And one for unit tests that look at what was reported: last of all.
+REPORT_TEST = $(top_builddir)/common/report/libreport-test.la
 
 # The recording source of the crash and fault tests: before SOURCE_LIBS.
 RECORD_LIB = $(top_builddir)/common/source/librecord.la

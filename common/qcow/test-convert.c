@@ -8,7 +8,7 @@
 
 #include "include/byte-order.h"
 #include "qcow/test-conversion.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 
 /* ---- any call may fail once */
 

@@ -15,7 +15,7 @@
 #include "qcow/create.h"
 #include "qcow/header.h"
 #include "qcow/qcow.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "source/record.h"
 

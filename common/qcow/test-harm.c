@@ -15,7 +15,7 @@
 #include "qcow/entry.h"
 #include "qcow/qcow.h"
 #include "qcow/test-image.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 
 #define MIB UINT64_C (1048576)
 #define C 4096

@@ -9,7 +9,7 @@
 #include "include/byte-order.h"
 #include "include/testing.h"
 #include "qcow/header.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 
 #define NR(array) (sizeof (array) / sizeof (array)[0])
 #define TIB (UINT64_C (1) << 40)

@@ -10,7 +10,7 @@
 #include "include/testing.h"
 #include "qcow/judge.h"
 #include "qcow/test-image.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 #include "source/record.h"
 
 #define MIB UINT64_C (1048576)

@@ -18,8 +18,8 @@
 #include "qcow/qcow.h"
 #include "qcow/state.h"
 #include "qcow/test-image.h"
-#include "qcow/test-messages.h"
 #include "raw/raw.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "source/record.h"
 

@@ -11,7 +11,7 @@
 #include "qcow/judge.h"
 #include "qcow/resolve.h"
 #include "qcow/test-image.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 
 #define GIB (UINT64_C (1) << 30)
 #define NR(array) (sizeof (array) / sizeof (array)[0])

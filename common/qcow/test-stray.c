@@ -11,7 +11,7 @@
 #include "include/testing.h"
 #include "qcow/stray.h"
 #include "qcow/test-image.h"
-#include "qcow/test-messages.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "source/record.h"
 

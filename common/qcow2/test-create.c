@@ -14,8 +14,8 @@
 #include "qcow2/create.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/state.h"
-#include "qcow2/test-messages.h"
 #include "qcow2/test-sound.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "source/record.h"
 

@@ -13,7 +13,7 @@
 #include "qcow2/extension.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/test-image.h"
-#include "qcow2/test-messages.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "source/record.h"
 

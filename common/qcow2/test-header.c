@@ -13,7 +13,7 @@
 #include "qcow2/extension.h"
 #include "qcow2/feature.h"
 #include "qcow2/header.h"
-#include "qcow2/test-messages.h"
+#include "report/test-messages.h"
 
 #define CLUSTER_LEN 4096
 

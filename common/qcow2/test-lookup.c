@@ -12,7 +12,7 @@
 #include "qcow2/state.h"
 #include "qcow2/table.h"
 #include "qcow2/test-image.h"
-#include "qcow2/test-messages.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 
 #define MIB UINT64_C (1048576)

@@ -7,12 +7,12 @@
 
 #include "include/byte-order.h"
 #include "include/testing.h"
-#include "qcow2/header.h"
 #include "qcow2/extension.h"
+#include "qcow2/header.h"
 #include "qcow2/qcow2.h"
 #include "qcow2/state.h"
 #include "qcow2/test-image.h"
-#include "qcow2/test-messages.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 
 #define MIB UINT64_C (1048576)

@@ -13,8 +13,8 @@
 #include "qcow2/qcow2.h"
 #include "qcow2/table.h"
 #include "qcow2/test-image.h"
-#include "qcow2/test-messages.h"
 #include "qcow2/view.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 
 #define MIB UINT64_C (1048576)

@@ -11,9 +11,9 @@
 #include "include/byte-order.h"
 #include "include/cleanup.h"
 #include "include/testing.h"
+#include "report/test-messages.h"
 #include "vhdx/locator.h"
 #include "vhdx/test-image.h"
-#include "vhdx/test-messages.h"
 
 #define LINKAGE "{83ED27E4-5A4A-4AF3-9B44-91AE3D9E0F0B}"
 #define LINKAGE2 "00112233-4455-6677-8899-aabbccddeeff"

@@ -13,10 +13,10 @@
 #include "include/byte-order.h"
 #include "include/checked.h"
 #include "include/testing.h"
+#include "report/test-messages.h"
 #include "vhdx/crc32c.h"
 #include "vhdx/log.h"
 #include "vhdx/test-image.h"
-#include "vhdx/test-messages.h"
 
 #define PAGE ((uint64_t) TEST_VHDX_PAGE)
 #define RING_HOST TEST_MIB

@@ -12,10 +12,10 @@
 #include "image/image.h"
 #include "include/checked.h"
 #include "include/testing.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "vhdx/state.h"
 #include "vhdx/test-image.h"
-#include "vhdx/test-messages.h"
 #include "vhdx/vhdx.h"
 
 #define CACHE_LIMIT (256 * 1024)

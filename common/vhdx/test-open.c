@@ -10,11 +10,11 @@
 
 #include "image/image.h"
 #include "include/testing.h"
+#include "report/test-messages.h"
 #include "source/memory.h"
 #include "source/record.h"
 #include "vhdx/state.h"
 #include "vhdx/test-image.h"
-#include "vhdx/test-messages.h"
 #include "vhdx/vhdx.h"
 
 #define CACHE_LIMIT 65536

@@ -13,10 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vhdx/test-messages.h"
 #include "report/report.h"
+#include "report/test-messages.h"
 
 struct test_messages test_messages;
+
+static bool is_quiet;
 
 void
 test_messages_forget (void)
@@ -25,11 +27,19 @@ test_messages_forget (void)
 }
 
 void
+report_set_quiet (bool quiet)
+{
+  is_quiet = quiet;
+}
+
+void
 report_error (const char *fmt, ...)
 {
   int err = errno;
   va_list args;
 
+  if (is_quiet)
+    return;
   va_start (args, fmt);
   if (test_messages.nr_errors++ == 0)
     vsnprintf (test_messages.error, sizeof test_messages.error, fmt, args);
@@ -42,6 +52,8 @@ report_warning (const char *fmt, ...)
 {
   va_list args;
 
+  if (is_quiet)
+    return;
   va_start (args, fmt);
   test_messages.nr_warnings++;
   vsnprintf (test_messages.warning, sizeof test_messages.warning, fmt, args);
@@ -53,6 +65,8 @@ report_debug (const char *fmt, ...)
 {
   va_list args;
 
+  if (is_quiet)
+    return;
   va_start (args, fmt);
   if (test_messages.nr_debug++ == 0)
     vsnprintf (test_messages.debug, sizeof test_messages.debug, fmt, args);
