@@ -101,6 +101,10 @@ for example in examples/*; do
   fi
   # What was made or changed must be the right image.
   case $(cat "../$example") in
+    *packed.qcow* )
+      qemu-img compare -q -f qcow -F raw packed.qcow raw.img &&
+        "$PYTHON" "$srcdir/qcow-image.py" count packed.qcow |
+          grep -q '^0 [1-9]' ;;
     *raw.img* ) qemu-img compare -q -f qcow -F raw new.qcow raw.img ;;
     *new.qcow* ) qemu-img info new.qcow | grep -q '(10737418240 bytes)' ;;
     *layer.qcow* )

@@ -316,8 +316,10 @@ open_layer (const struct chain *chain, size_t at, uint64_t cache_limit)
 
   if (at > 0 && wishes.fixup == IMAGE_FIXUP_WRITE)
     wishes.fixup = IMAGE_FIXUP_MEMORY;
-  if (at > 0)
+  if (at > 0) {
     wishes.snapshot = NULL;
+    wishes.compress_level = 0;
+  }
   return image_open_wishes (layer->format, layer->source, layer->name,
                             cache_limit, &wishes);
 }

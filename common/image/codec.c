@@ -1,9 +1,10 @@
-/* Decoding of compressed units.  The only file that knows zlib and zstd.
+/* Coding of compressed units.  The only file that knows zlib and zstd.
  *
- * A decoder's state is some ten KiB that would otherwise be made anew for
- * every unit, so each thread keeps one.  All of them hang in one list: a
- * thread that ends takes its own out, and what is left (the first thread's,
- * whose destructors never run) goes when this object is unloaded.
+ * A coder's state is some ten KiB (to encode, some hundred) that would
+ * otherwise be made anew for every unit, so each thread keeps one.  All of
+ * them hang in one list: a thread that ends takes its own out, and what is
+ * left (the first thread's, whose destructors never run) goes when this
+ * object is unloaded.
  *
  * Memory does not follow what a stream says: deflate has a window of 32
  * KiB, and zstd frames that ask for more than ZSTD_WINDOW_BITS_MAX are
@@ -42,10 +43,13 @@
 #define ENCODE_WINDOW_BITS (-12)
 #define ENCODE_MEMORY_LEVEL 9
 
-struct decoder {
-  struct decoder *prev, *next;  /* guarded by decoders.lock */
+struct coder {
+  struct coder *prev, *next;    /* guarded by coders.lock */
   bool has_inflate;
   z_stream inflate;
+  bool has_deflate;
+  int level;                    /* of deflate */
+  z_stream deflate;
   void *zstd;                   /* ZSTD_DCtx, or NULL */
 };
 
@@ -55,8 +59,8 @@ static struct {
   pthread_key_t key;
   bool has_key;                 /* constant after 'once' */
   struct lock lock;             /* a leaf */
-  struct decoder *first;        /* guarded by lock */
-} decoders = { .once = PTHREAD_ONCE_INIT, .lock = LOCK_INITIALIZER };
+  struct coder *first;          /* guarded by lock */
+} coders = { .once = PTHREAD_ONCE_INIT, .lock = LOCK_INITIALIZER };
 
 #ifdef HAVE_ZSTD
 
@@ -70,26 +74,26 @@ free_zstd (void *zstd)
 
 /* The thread's zstd context, ready for a new stream; NULL, errno ENOMEM. */
 static ZSTD_DCtx *
-begin_zstd (struct decoder *d)
+begin_zstd (struct coder *c)
 {
-  if (d->zstd == NULL) {
-    d->zstd = ZSTD_createDCtx ();
-    if (d->zstd == NULL) {
+  if (c->zstd == NULL) {
+    c->zstd = ZSTD_createDCtx ();
+    if (c->zstd == NULL) {
       errno = ENOMEM;
       return NULL;
     }
-    ZSTD_DCtx_setParameter (d->zstd, ZSTD_d_windowLogMax,
+    ZSTD_DCtx_setParameter (c->zstd, ZSTD_d_windowLogMax,
                             ZSTD_WINDOW_BITS_MAX);
   }
-  ZSTD_DCtx_reset (d->zstd, ZSTD_reset_session_only);
-  return d->zstd;
+  ZSTD_DCtx_reset (c->zstd, ZSTD_reset_session_only);
+  return c->zstd;
 }
 
 static int
-decode_zstd (struct decoder *d, const void *in, size_t in_len,
+decode_zstd (struct coder *c, const void *in, size_t in_len,
              void *out, size_t out_len)
 {
-  ZSTD_DCtx *zstd = begin_zstd (d);
+  ZSTD_DCtx *zstd = begin_zstd (c);
   ZSTD_inBuffer from = { .src = in, .size = in_len };
   ZSTD_outBuffer to = { .dst = out, .size = out_len };
   size_t frame_len;
@@ -132,7 +136,7 @@ free_zstd (void *zstd __attribute__ ((unused)))
 }
 
 static int
-decode_zstd (struct decoder *d __attribute__ ((unused)),
+decode_zstd (struct coder *c __attribute__ ((unused)),
              const void *in __attribute__ ((unused)),
              size_t in_len __attribute__ ((unused)),
              void *out __attribute__ ((unused)),
@@ -145,110 +149,112 @@ decode_zstd (struct decoder *d __attribute__ ((unused)),
 #endif /* !HAVE_ZSTD */
 
 static void
-free_decoder (struct decoder *d)
+free_coder (struct coder *c)
 {
-  if (d->has_inflate)
-    inflateEnd (&d->inflate);
-  free_zstd (d->zstd);
-  free (d);
+  if (c->has_inflate)
+    inflateEnd (&c->inflate);
+  if (c->has_deflate)
+    deflateEnd (&c->deflate);
+  free_zstd (c->zstd);
+  free (c);
 }
 
 /* Threads end here, with what they kept. */
 static void
 thread_ended (void *opaque)
 {
-  struct decoder *d = opaque;
+  struct coder *c = opaque;
 
   {
-    LOCK_SCOPE (&decoders.lock);
+    LOCK_SCOPE (&coders.lock);
 
-    if (d->prev)
-      d->prev->next = d->next;
+    if (c->prev)
+      c->prev->next = c->next;
     else
-      decoders.first = d->next;
-    if (d->next)
-      d->next->prev = d->prev;
+      coders.first = c->next;
+    if (c->next)
+      c->next->prev = c->prev;
   }
-  free_decoder (d);
+  free_coder (c);
 }
 
 static void
 make_key (void)
 {
-  decoders.has_key = pthread_key_create (&decoders.key, thread_ended) == 0;
+  coders.has_key = pthread_key_create (&coders.key, thread_ended) == 0;
 }
 
 /* The code is going away, or the process: a thread that ends later must
  * not call thread_ended any more.
  */
 __attribute__ ((destructor)) static void
-free_all_decoders (void)
+free_all_coders (void)
 {
-  struct decoder *d;
+  struct coder *c;
 
-  if (!decoders.has_key)
+  if (!coders.has_key)
     return;
-  pthread_key_delete (decoders.key);
-  decoders.has_key = false;
-  while ((d = decoders.first) != NULL) {
-    decoders.first = d->next;
-    free_decoder (d);
+  pthread_key_delete (coders.key);
+  coders.has_key = false;
+  while ((c = coders.first) != NULL) {
+    coders.first = c->next;
+    free_coder (c);
   }
 }
 
-/* This thread's decoder, or NULL with errno ENOMEM. */
-static struct decoder *
-own_decoder (void)
+/* This thread's coder, or NULL with errno ENOMEM. */
+static struct coder *
+own_coder (void)
 {
-  struct decoder *d;
+  struct coder *c;
 
-  pthread_once (&decoders.once, make_key);
-  if (!decoders.has_key) {
+  pthread_once (&coders.once, make_key);
+  if (!coders.has_key) {
     errno = ENOMEM;
     return NULL;
   }
-  d = pthread_getspecific (decoders.key);
-  if (d)
-    return d;
+  c = pthread_getspecific (coders.key);
+  if (c)
+    return c;
 
-  d = calloc (1, sizeof *d);
-  if (d == NULL)
+  c = calloc (1, sizeof *c);
+  if (c == NULL)
     return NULL;
-  if (pthread_setspecific (decoders.key, d) != 0) {
-    free (d);
+  if (pthread_setspecific (coders.key, c) != 0) {
+    free (c);
     errno = ENOMEM;
     return NULL;
   }
 
-  LOCK_SCOPE (&decoders.lock);
+  LOCK_SCOPE (&coders.lock);
 
-  d->next = decoders.first;
-  if (d->next)
-    d->next->prev = d;
-  decoders.first = d;
-  return d;
+  c->next = coders.first;
+  if (c->next)
+    c->next->prev = c;
+  coders.first = c;
+  return c;
 }
 
 /* Ready the thread's inflate state for a new stream. */
 static int
-begin_inflate (struct decoder *d)
+begin_inflate (struct coder *c)
 {
   int r;
 
-  if (d->has_inflate)
-    r = inflateReset (&d->inflate);
+  if (c->has_inflate)
+    r = inflateReset (&c->inflate);
   else
-    r = inflateInit2 (&d->inflate, DEFLATE_WINDOW_BITS);
+    r = inflateInit2 (&c->inflate, DEFLATE_WINDOW_BITS);
   if (r != Z_OK) {
     errno = r == Z_MEM_ERROR ? ENOMEM : EIO;
     return -1;
   }
-  d->has_inflate = true;
+  c->has_inflate = true;
   return 0;
 }
 
 static int
-decode_deflate (struct decoder *d, const void *in, size_t in_len,
+decode_deflate (struct coder *c, const void *in, size_t in_len,
                 void *out, size_t out_len)
 {
   int r;
@@ -257,19 +263,19 @@ decode_deflate (struct decoder *d, const void *in, size_t in_len,
     errno = EIO;
     return -1;
   }
-  if (begin_inflate (d) == -1)
+  if (begin_inflate (c) == -1)
     return -1;
 
-  d->inflate.next_in = (void *) in;     /* zlib only reads it */
-  d->inflate.avail_in = MIN (in_len, (size_t) UINT_MAX);
-  d->inflate.next_out = out;
-  d->inflate.avail_out = out_len;
+  c->inflate.next_in = (void *) in;     /* zlib only reads it */
+  c->inflate.avail_in = MIN (in_len, (size_t) UINT_MAX);
+  c->inflate.next_out = out;
+  c->inflate.avail_out = out_len;
 
   /* The stream may go on, or garbage may follow: only the bytes that came
    * out count.
    */
-  r = inflate (&d->inflate, Z_FINISH);
-  if (d->inflate.avail_out == 0)
+  r = inflate (&c->inflate, Z_FINISH);
+  if (c->inflate.avail_out == 0)
     return 0;
   errno = r == Z_MEM_ERROR ? ENOMEM : EIO;
   return -1;
@@ -303,7 +309,7 @@ int
 codec_decode (enum codec codec, const void *in, size_t in_len,
               void *out, size_t out_len)
 {
-  struct decoder *d;
+  struct coder *c;
 
   if (!codec_is_supported (codec)) {
     errno = ENOTSUP;
@@ -311,34 +317,56 @@ codec_decode (enum codec codec, const void *in, size_t in_len,
   }
   if (out_len == 0)
     return 0;
-  d = own_decoder ();
-  if (d == NULL)
+  c = own_coder ();
+  if (c == NULL)
     return -1;
 
   switch (codec) {
   case CODEC_DEFLATE:
-    return decode_deflate (d, in, in_len, out, out_len);
+    return decode_deflate (c, in, in_len, out, out_len);
   case CODEC_ZSTD:
-    return decode_zstd (d, in, in_len, out, out_len);
+    return decode_zstd (c, in, in_len, out, out_len);
   }
   errno = ENOTSUP;
   return -1;
 }
 
-ssize_t
-codec_encode_deflate (const void *in, size_t in_len, void *out, size_t max)
+/* Ready the thread's deflate state for a new stream. */
+static int
+begin_deflate (struct coder *c, int level)
 {
-  z_stream z = { .next_in = (void *) in, .avail_in = in_len,
-                 .next_out = out, .avail_out = max };
-  int r;
+  if (c->has_deflate && c->level != level) {
+    deflateEnd (&c->deflate);
+    c->has_deflate = false;
+  }
+  if (c->has_deflate)
+    return deflateReset (&c->deflate) == Z_OK ? 0 : -1;
+  memset (&c->deflate, 0, sizeof c->deflate);
+  if (deflateInit2 (&c->deflate, level, Z_DEFLATED, ENCODE_WINDOW_BITS,
+                    ENCODE_MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
+    return -1;
+  c->has_deflate = true;
+  c->level = level;
+  return 0;
+}
 
-  if (in_len > UINT_MAX || max > UINT_MAX ||
-      deflateInit2 (&z, Z_BEST_COMPRESSION, Z_DEFLATED, ENCODE_WINDOW_BITS,
-                    ENCODE_MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+ssize_t
+codec_encode_deflate (int level, const void *in, size_t in_len,
+                      void *out, size_t max)
+{
+  struct coder *c = own_coder ();
+
+  if (c == NULL)
+    return -1;
+  if (in_len > UINT_MAX || max > UINT_MAX || begin_deflate (c, level) == -1) {
     errno = ENOMEM;
     return -1;
   }
-  r = deflate (&z, Z_FINISH);
-  deflateEnd (&z);
-  return r == Z_STREAM_END ? (ssize_t) (max - z.avail_out) : 0;
+  c->deflate.next_in = (void *) in;     /* zlib only reads it */
+  c->deflate.avail_in = in_len;
+  c->deflate.next_out = out;
+  c->deflate.avail_out = max;
+  if (deflate (&c->deflate, Z_FINISH) != Z_STREAM_END)
+    return 0;
+  return max - c->deflate.avail_out;
 }

@@ -20,8 +20,8 @@ extern bool codec_is_supported (enum codec codec);
 extern const char *codec_name (enum codec codec);
 
 /* Decode in[0..in_len-1] until exactly 'out_len' bytes have come out; what
- * follows in the input is ignored.  The decoder's state is kept by thread
- * and reused.
+ * follows in the input is ignored.  A coder's state is kept by thread and
+ * reused.
  *
  * Returns 0, or -1 with errno EIO (the stream is damaged or too short),
  * ENOMEM or ENOTSUP; unreported, the caller knows the place.
@@ -30,11 +30,16 @@ extern const char *codec_name (enum codec codec);
 extern int codec_decode (enum codec codec, const void *in, size_t in_len,
                          void *out, size_t out_len);
 
+/* Levels of deflate: how much work there is to be in it. */
+#define CODEC_DEFLATE_MIN_LEVEL 1
+#define CODEC_DEFLATE_MAX_LEVEL 9
+#define CODEC_DEFLATE_LEVEL 6   /* what QEMU uses */
+
 /* Encode in[0..in_len-1] as raw deflate with a window of 4 KiB, as qcow
- * has it.  Returns the length; 0 when that would be more than 'max'; -1
+ * has it.  Returns the length, less than 'max'; 0 when it would not be; -1
  * with errno ENOMEM, unreported.  Threads: any.
  */
-extern ssize_t codec_encode_deflate (const void *in, size_t in_len,
-                                     void *out, size_t max);
+extern ssize_t codec_encode_deflate (int level, const void *in,
+                                     size_t in_len, void *out, size_t max);
 
 #endif /* NDF_CODEC_H */

@@ -44,6 +44,8 @@ struct claim {
   uint64_t fill_start;          /* guest bytes, <= guest */
   uint64_t fill_end;            /* guest bytes, >= guest+len */
   bool reads_zero;              /* the space already reads as zeroes */
+  uint32_t packed_len;          /* bytes, > 0: of the stream that goes to
+                                   'host', see reserve_packed; 0: plain */
   uint64_t cookie[2];           /* the driver's own */
 };
 
@@ -133,6 +135,21 @@ struct format {
    */
   int (*reserve) (struct image *img, uint64_t guest, uint64_t len,
                   struct claim *claim);
+
+  /* How many bytes may a compressed unit have at most, to be worth it?
+   * Asked when wishes.compress_level says so, which open refuses where
+   * units cannot be compressed.
+   */
+  uint32_t (*max_packed_len) (const struct image *img);
+
+  /* Make room for a stream of 'packed_len' bytes, at most the above, that
+   * decodes to the unit at 'guest'.  The claim is for all of that unit; the
+   * data path writes the stream to its 'host', filled up with zeroes to
+   * round_up (packed_len, 512).  Otherwise as reserve; and -1, ENOTSUP,
+   * unreported: this unit is to be stored as it is.
+   */
+  int (*reserve_packed) (struct image *img, uint64_t guest,
+                         uint32_t packed_len, struct claim *claim);
 
   /* Make a claim visible; metadata in the cache only; cannot fail.
    * Re-resolves from the top table.  What it replaces is dropped.

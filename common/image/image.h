@@ -39,6 +39,8 @@ struct image_path_map {
 
 /* What the user wants of a driver; all zero is the default.  Borrowed. */
 struct image_wishes {
+  int compress_level;           /* of what is written whole units at a
+                                   time; 0: it is stored as it is */
   enum image_fixup fixup;
   bool strict_log;              /* refuse a log that may have been lost */
   bool any_parent;              /* take a parent of another identity */

@@ -1,5 +1,5 @@
-/* Test decoding: what is accepted, what is not, and that threads leave
- * nothing behind (the sanitizers see to that).
+/* Test coding: what is accepted, what is not, what is made, and that
+ * threads leave nothing behind (the sanitizers see to that).
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -117,6 +117,62 @@ test_deflate (void)
   expect_error (CODEC_DEFLATE, UNIT, EIO);
 }
 
+/* Decode a stream as one with a window of 4 KiB must be decoded: in small
+ * steps, so that nothing further back is there.
+ */
+static void
+expect_small_window (size_t in_len)
+{
+  z_stream z = { .next_in = packed, .avail_in = in_len };
+  uint8_t step[256];
+  size_t done = 0;
+  int r;
+
+  CHECK (inflateInit2 (&z, -12) == Z_OK);
+  do {
+    z.next_out = step;
+    z.avail_out = sizeof step;
+    r = inflate (&z, Z_NO_FLUSH);
+    CHECK (r == Z_OK || r == Z_STREAM_END);
+    CHECK (memcmp (step, plain + done, sizeof step - z.avail_out) == 0);
+    done += sizeof step - z.avail_out;
+  } while (r == Z_OK);
+  CHECK (done == UNIT && z.avail_in == 0);
+  CHECK (inflateEnd (&z) == Z_OK);
+}
+
+static void
+test_encode (void)
+{
+  ssize_t fast, best, r;
+
+  make_plain (4);
+  /* What was before comes again 20000 bytes further on. */
+  memcpy (plain + 40000, plain + 20000, 20000);
+
+  fast = codec_encode_deflate (CODEC_DEFLATE_MIN_LEVEL, plain, UNIT, packed,
+                               UNIT);
+  CHECK (fast > 0);
+  expect_plain (CODEC_DEFLATE, fast, UNIT);
+  best = codec_encode_deflate (CODEC_DEFLATE_MAX_LEVEL, plain, UNIT, packed,
+                               UNIT);
+  CHECK (best > 0 && best < fast);
+  expect_plain (CODEC_DEFLATE, best, UNIT);
+  expect_small_window (best);
+
+  /* The bound is one; and a stream that did not fit leaves no trace. */
+  memset (packed, 0xee, UNIT);
+  r = codec_encode_deflate (CODEC_DEFLATE_MAX_LEVEL, plain, UNIT, packed,
+                            best);
+  CHECK (r == 0 && packed[best] == 0xee);
+  CHECK (codec_encode_deflate (CODEC_DEFLATE_MAX_LEVEL, plain, UNIT, packed,
+                               0) == 0);
+  r = codec_encode_deflate (CODEC_DEFLATE_MAX_LEVEL, plain, UNIT, packed,
+                            best + 1);
+  CHECK (r == best);
+  expect_plain (CODEC_DEFLATE, best, UNIT);
+}
+
 #ifdef HAVE_ZSTD
 
 static size_t
@@ -191,18 +247,23 @@ test_zstd (void)
 
 #endif
 
-/* Each thread decodes with a state of its own. */
+/* Each thread has a state of its own. */
 static uint8_t shared_packed[ROOM], shared_plain[UNIT];
 static size_t shared_len;
 
 static void *
-decode_in_thread (void *arg)
+code_in_thread (void *arg)
 {
-  CLEANUP_FREE uint8_t *buf = malloc (UNIT);
+  CLEANUP_FREE uint8_t *buf = malloc (UNIT), *stream = malloc (UNIT);
+  ssize_t n;
 
   (void) arg;
-  CHECK (buf != NULL);
+  CHECK (buf != NULL && stream != NULL);
   for (unsigned i = 0; i < 20; ++i) {
+    n = codec_encode_deflate (i % 9 + 1, shared_plain, UNIT, stream, UNIT);
+    CHECK (n > 0);
+    CHECK (codec_decode (CODEC_DEFLATE, stream, n, buf, UNIT) == 0);
+    CHECK (memcmp (buf, shared_plain, UNIT) == 0);
     CHECK (codec_decode (CODEC_DEFLATE, shared_packed, shared_len,
                          buf, UNIT) == 0);
     CHECK (memcmp (buf, shared_plain, UNIT) == 0);
@@ -220,7 +281,7 @@ test_threads (void)
   shared_len = deflate_raw (plain, UNIT, shared_packed);
   for (unsigned round = 0; round < 4; ++round) {
     for (unsigned i = 0; i < 8; ++i)
-      CHECK (pthread_create (&threads[i], NULL, decode_in_thread, NULL)
+      CHECK (pthread_create (&threads[i], NULL, code_in_thread, NULL)
              == 0);
     for (unsigned i = 0; i < 8; ++i)
       CHECK (pthread_join (threads[i], NULL) == 0);
@@ -231,6 +292,7 @@ int
 main (void)
 {
   test_deflate ();
+  test_encode ();
   test_zstd ();
   test_threads ();
   return EXIT_SUCCESS;

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "image/image.h"
+#include "image/pack.h"
 #include "image/read.h"
 #include "image/write.h"
 #include "include/checked.h"
@@ -288,7 +289,7 @@ write_step (struct image *img, const uint8_t *buf, uint64_t len,
 {
   struct extent ext[NR_EXTENTS];
   struct claim claim;
-  int64_t room = claimable_len (img, guest, len, ext);
+  int64_t room = claimable_len (img, guest, len, ext), packed;
   int err;
 
   if (room == -1)
@@ -300,6 +301,11 @@ write_step (struct image *img, const uint8_t *buf, uint64_t len,
     return ext[0].len;
   }
 
+  packed = image_write_packed (img, buf, room, guest);
+  if (packed != 0)
+    return packed;
+  if (img->wishes.compress_level != 0)
+    room = MIN (room, (int64_t) (img->unit - guest % img->unit));
   if (reserve (img, guest, room, &claim) == -1)
     return -1;
   if (write_claim (img, &claim, buf) == -1) {

@@ -134,6 +134,22 @@ judge (struct image *img, struct qcow *q)
   return 0;
 }
 
+/* Can what is written be compressed, if that is wished? */
+static int
+check_compress (const struct image *img, const struct qcow *q)
+{
+  if (img->wishes.compress_level == 0 || qcow_max_packed_len (img) > 0)
+    return 0;
+  if (q->header.xen != QCOW_XEN_NONE)
+    return REFUSE (EINVAL, "%s: has Xen's header, and tapdisk could not read "
+                   "it with compressed clusters; leave compress= out",
+                   img->name);
+  return REFUSE (EINVAL, "%s: has clusters of %" PRIu32 " bytes, which do not "
+                 "get smaller by compression, as whole sectors are used; "
+                 "leave compress= out, or make the image with cluster-size= "
+                 "1024 or more", img->name, q->cluster_len);
+}
+
 static int
 qcow_open (struct image *img)
 {
@@ -149,6 +165,8 @@ qcow_open (struct image *img)
   q->cluster_len = qcow_cluster_len (&q->header);
   img->len = q->header.disk_len;
   img->unit = img->zero_unit = q->cluster_len;
+  if (check_compress (img, q) == -1)
+    return -1;
   if (judge (img, q) == -1 || open_cache (img, q) == -1)
     return -1;
   report_debug ("qcow: open cluster=%" PRIu32 " l2=%" PRIu32 " size=%" PRIu64
@@ -195,6 +213,8 @@ const struct format qcow_format = {
   .begin_writing = qcow_begin_writing,
   .prepare = qcow_prepare,
   .reserve = qcow_reserve,
+  .max_packed_len = qcow_max_packed_len,
+  .reserve_packed = qcow_reserve_packed,
   .link = qcow_link,
   .abandon = qcow_abandon,
   .unmap = qcow_unmap,

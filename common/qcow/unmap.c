@@ -39,8 +39,8 @@ make_stream (struct image *img)
   ssize_t len = -1;
 
   if (zeroes && stream)
-    len = codec_encode_deflate (zeroes, q->cluster_len, stream,
-                                q->cluster_len - 1);
+    len = codec_encode_deflate (CODEC_DEFLATE_MAX_LEVEL, zeroes,
+                                q->cluster_len, stream, q->cluster_len);
   free (zeroes);
   if (len <= 0) {
     free (stream);

@@ -8,6 +8,12 @@
  * New clusters are always filled whole, whatever their size: in an overlay
  * what is not written must read as the backing file did.
  *
+ * Streams of compressed clusters are put into clusters of their own, one
+ * behind the other.  Nothing counts how many are in one, so that none of
+ * them is ever free again: what replaces a compressed cluster is therefore
+ * stored plain, where it can be overwritten, or a disk that is written
+ * again and again would grow without end.
+ *
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
@@ -74,25 +80,82 @@ take_room (struct image *img, const struct qcow_slot *slot,
   return 0;
 }
 
-int
-qcow_reserve (struct image *img, uint64_t guest, uint64_t len,
-              struct claim *claim)
+/* Room for the claim's stream. */
+static int
+take_stream_room (struct image *img, struct claim *claim)
+{
+  const struct qcow *q = qcow_state (img);
+  struct qcow_writer *w = q->writer;
+  const uint64_t len = round_up (claim->packed_len, QCOW_SECTOR_LEN);
+  uint64_t first, host;
+  bool reads_zero;
+
+  if (w->pack_end - w->pack_host < len) {
+    if (qcow_space_take (w->space, 1, 1, QCOW_SHARED, &first,
+                         &reads_zero) == -1)
+      return -1;
+    host = first << q->header.cluster_bits;
+    if (host != w->pack_end)
+      w->pack_host = host;
+    w->pack_end = host + q->cluster_len;
+  }
+  if (w->pack_host >> qcow_packed_bits (&q->header) != 0) {
+    errno = ENOTSUP;
+    return -1;
+  }
+  claim->host = w->pack_host;
+  w->pack_host += len;
+  return 0;
+}
+
+/* The slot's one cluster, as a stream. */
+static int
+pack (struct image *img, const struct qcow_slot *slot, struct claim *claim)
+{
+  const struct qcow *q = qcow_state (img);
+  struct qcow_writer *w = q->writer;
+  const uint64_t entry = load_entry_be64 (slot->bytes);
+  int err;
+
+  if (entry & QCOW_PACKED && entry != w->zero_entry) {
+    errno = ENOTSUP;
+    return -1;
+  }
+  if (qcow_space_promise (w->space, 1) == -1)
+    return -1;
+  if (take_stream_room (img, claim) == -1) {
+    err = errno;
+    qcow_space_unpromise (w->space, 1);
+    errno = err;
+    return -1;
+  }
+  claim->src = img->source;
+  claim->len = q->cluster_len;
+  claim->fill_start = claim->guest;
+  claim->fill_end = claim->guest + q->cluster_len;
+  return 0;
+}
+
+/* A claim of one of the two kinds. */
+static int
+reserve (struct image *img, struct claim *claim,
+         int (*take) (struct image *img, const struct qcow_slot *slot,
+                      struct claim *claim))
 {
   LOCK_SCOPE (&img->format_lock);
   struct qcow_slot slot;
   struct qcow_cluster c;
   int r;
 
-  if (qcow_slot_get (img, guest, &slot) == -1)
+  if (qcow_slot_get (img, claim->guest, &slot) == -1)
     return -1;
-  *claim = (struct claim) { .guest = guest, .len = len };
   qcow_slot_decode (img, &slot, 0, &c);
   if (c.kind == QCOW_DAMAGED) {
     errno = EIO;                /* reported by the lookup */
     r = -1;
   }
   else
-    r = take_room (img, &slot, claim);
+    r = take (img, &slot, claim);
   if (r == -1) {
     const int err = errno;
 
@@ -102,6 +165,34 @@ qcow_reserve (struct image *img, uint64_t guest, uint64_t len,
   }
   claim->cookie[COOKIE_PAGE] = (uintptr_t) slot.page;
   return 0;
+}
+
+int
+qcow_reserve (struct image *img, uint64_t guest, uint64_t len,
+              struct claim *claim)
+{
+  *claim = (struct claim) { .guest = guest, .len = len };
+  return reserve (img, claim, take_room);
+}
+
+/* Whole sectors are written, and one must be saved; not in images that
+ * tapdisk may read, which cannot.
+ */
+uint32_t
+qcow_max_packed_len (const struct image *img)
+{
+  const struct qcow *q = qcow_state (img);
+
+  return q->header.xen == QCOW_XEN_NONE ? q->cluster_len - QCOW_SECTOR_LEN
+    : 0;
+}
+
+int
+qcow_reserve_packed (struct image *img, uint64_t guest, uint32_t packed_len,
+                     struct claim *claim)
+{
+  *claim = (struct claim) { .guest = guest, .packed_len = packed_len };
+  return reserve (img, claim, pack);
 }
 
 /* The slot that the claim was made for. */
@@ -137,14 +228,20 @@ void
 qcow_link (struct image *img, const struct claim *claim)
 {
   LOCK_SCOPE (&img->format_lock);
-  const unsigned bits = qcow_state (img)->header.cluster_bits;
+  const struct qcow *q = qcow_state (img);
+  const unsigned bits = q->header.cluster_bits;
   const uint64_t first = claimed_first (img, claim);
   const uint64_t nr = claimed_nr (img, claim);
   struct qcow_slot slot = slot_of (img, claim);
 
   pass_begin_change (img);
-  for (uint64_t i = 0; i < nr; ++i)
-    qcow_slot_replace (img, &slot, i, (first + i) << bits);
+  if (claim->packed_len > 0)
+    qcow_slot_replace (img, &slot, 0,
+                       qcow_packed_entry (&q->header, claim->host,
+                                          claim->packed_len));
+  else
+    for (uint64_t i = 0; i < nr; ++i)
+      qcow_slot_replace (img, &slot, i, (first + i) << bits);
   pass_end_change (img);
   qcow_slot_put (img, &slot);
 }
@@ -157,7 +254,9 @@ qcow_abandon (struct image *img, const struct claim *claim)
   const uint64_t nr = claimed_nr (img, claim);
   struct qcow_slot slot = slot_of (img, claim);
 
-  qcow_space_undo (space, claimed_first (img, claim), nr);
+  /* A stream's room is found again when the image is opened next. */
+  if (claim->packed_len == 0)
+    qcow_space_undo (space, claimed_first (img, claim), nr);
   qcow_space_unpromise (space, nr);
   qcow_slot_put (img, &slot);
 }

@@ -15,6 +15,11 @@ struct qcow_writer {
   struct qcow_space *space;
   uint64_t tables_end;          /* bytes; when the image was opened */
 
+  /* Where the next stream may go, within clusters that are taken for
+   * streams; bytes; format lock.
+   */
+  uint64_t pack_host, pack_end;
+
   /* A stream that decodes to one cluster of zeroes, for overlays; format
    * lock.
    */
@@ -59,22 +64,23 @@ extern bool qcow_is_writable (const struct image *img,
  */
 extern int qcow_survey (struct image *img);
 
-/* Make the bytes of the zero stream; -1, reported.
-
- */
+/* Make the bytes of the zero stream; -1, reported. */
 extern int qcow_zero_stream_make (struct image *img);
 
 /* Change a field of the header, for the next pass to write. */
 extern int qcow_change_header (struct image *img, unsigned at,
                                const void *bytes, size_t len);
 
-/* format.h: begin_writing, prepare, reserve, link, abandon, unmap, durable,
- * is_metadata, finish.
+/* format.h: begin_writing, prepare, reserve ..., link, abandon, unmap,
+ * durable, is_metadata, finish.
  */
 extern int qcow_begin_writing (struct image *img);
 extern int qcow_prepare (struct image *img);
 extern int qcow_reserve (struct image *img, uint64_t guest, uint64_t len,
                          struct claim *claim);
+extern uint32_t qcow_max_packed_len (const struct image *img);
+extern int qcow_reserve_packed (struct image *img, uint64_t guest,
+                                uint32_t packed_len, struct claim *claim);
 extern void qcow_link (struct image *img, const struct claim *claim);
 extern void qcow_abandon (struct image *img, const struct claim *claim);
 extern ssize_t qcow_unmap (struct image *img, uint64_t guest, uint64_t len,

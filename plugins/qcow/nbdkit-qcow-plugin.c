@@ -46,6 +46,7 @@ static const struct glue_plugin about = {
   .parameters = qcow_parameters,
   .check_create = qcow_options_check,
   .create = qcow_options_create,
+  .add_wishes = qcow_options_add_wishes,
   .dump = dump,
   .debug_chain = &qcow_debug_chain,
   .debug_extents = &qcow_debug_extents,

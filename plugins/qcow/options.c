@@ -1,5 +1,5 @@
-/* The parameters of the qcow plugin alone: what new images are like, and
- * what is done with those of Xen's tapdisk.
+/* The parameters of the qcow plugin alone: what new images are like, how
+ * data is stored, and what is done with images of Xen's tapdisk.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -12,12 +12,15 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "image/codec.h"
 #include "options.h"
 #include "qcow/create.h"
 
 /* As given; -1: not given. */
 static int64_t cluster_len = -1;
 static int l2_bits = -1;
+
+static int compress_level;      /* 0: not at all */
 
 /* ---- parameters */
 
@@ -45,6 +48,37 @@ set_l2_bits (const char *key, const char *value)
 }
 
 static int
+set_level (const char *key, const char *value)
+{
+  static const char codec[] = "zlib:";
+  unsigned n = 0;
+
+  if (strncmp (value, codec, strlen (codec)) == 0 &&
+      nbdkit_parse_unsigned (key, value + strlen (codec), &n) == -1)
+    return -1;
+  if (n < CODEC_DEFLATE_MIN_LEVEL || n > CODEC_DEFLATE_MAX_LEVEL) {
+    nbdkit_error ("%s=%s: must be none, zlib, or zlib: and a level from %d "
+                  "to %d", key, value, CODEC_DEFLATE_MIN_LEVEL,
+                  CODEC_DEFLATE_MAX_LEVEL);
+    return -1;
+  }
+  compress_level = n;
+  return 0;
+}
+
+static int
+set_compress (const char *key, const char *value)
+{
+  if (strcmp (value, "none") == 0)
+    compress_level = 0;
+  else if (strcmp (value, "zlib") == 0)
+    compress_level = CODEC_DEFLATE_LEVEL;
+  else
+    return set_level (key, value);
+  return 0;
+}
+
+static int
 set_fixup (const char *key, const char *value)
 {
   if (strcmp (value, "memory") == 0)
@@ -59,10 +93,17 @@ set_fixup (const char *key, const char *value)
 
 const struct glue_parameter qcow_parameters[] = {
   { "cluster-size", set_cluster_size, .for_create = true },
+  { "compress", set_compress },
   { "fixup", set_fixup },
   { "l2-bits", set_l2_bits, .for_create = true },
   { NULL },
 };
+
+void
+qcow_options_add_wishes (struct image_wishes *wishes)
+{
+  wishes->compress_level = compress_level;
+}
 
 /* ---- making an image */
 
@@ -95,6 +136,13 @@ qcow_options_check (const struct glue_create *what)
   struct qcow_create_options o;
 
   set_options (what, &o);
+  if (compress_level > 0 && o.cluster_len == QCOW_CREATE_OVERLAY_CLUSTER_LEN) {
+    nbdkit_error ("compress=zlib: clusters of %d bytes, which overlays have "
+                  "unless cluster-size= says otherwise, do not get smaller by "
+                  "compression; see nbdkit-qcow-plugin(1) for what larger "
+                  "ones mean to QEMU", QCOW_CREATE_OVERLAY_CLUSTER_LEN);
+    return -1;
+  }
   return qcow_create_check (what->name, &o);
 }
 

@@ -14,6 +14,7 @@
 #define SOME (SHAPE_PLAIN | SHAPE_JUNK)
 #define MIXED (SHAPE_PLAIN | SHAPE_PACKED | SHAPE_JUNK)
 #define TAPDISK (SHAPE_XEN | SHAPE_FORMULA)
+#define COMPRESS .wishes = { .compress_level = 1 }
 
 #define CREATE "set -e; rm -f image; qemu-img create -q -f qcow "
 #define IO "qemu-io -f qcow -t writeback "
@@ -86,6 +87,17 @@ const struct form bed_forms[] = {
   { .name = "base, trap",
     .shape = SHAPE (9, 6, MIXED | SHAPE_BACKING | SHAPE_TRAP, 192 * KIB),
     .backing_len = 192 * KIB, .max_request = 20 * KIB },
+
+  { .name = "compress", .shape = COMMON (SOME, MIB), COMPRESS },
+  { .name = "compress, mixed", .shape = SHAPE (16, 9, MIXED, 1536 * KIB),
+    COMPRESS, .is_like_others = true },
+  { .name = "compress, small", .shape = SHAPE (10, 6, MIXED, 192 * KIB),
+    COMPRESS, .max_request = 20 * KIB, .is_like_others = true },
+  { .name = "compress, base",
+    .shape = COMMON (MIXED | SHAPE_BACKING, 512 * KIB + 512),
+    .backing_len = 300 * KIB + 77, COMPRESS },
+  { .name = "compress, fixed", .shape = COMMON (SOME, 512 * KIB),
+    .room = 192 * KIB, COMPRESS },
 
   { .name = "xen", .shape = COMMON (TAPDISK, MIB) },
   { .name = "xen, empty", .shape = COMMON (SHAPE_XEN, MIB),

@@ -339,8 +339,9 @@ bed_try_open (struct bed *bed)
     if (base == NULL || image_connect (base, NULL, NULL) == -1)
       return -1;
   }
-  img = image_open (kind.format, bed->src, "image",
-                    bed->form->cache_limit ?: MIB);
+  img = image_open_wishes (kind.format, bed->src, "image",
+                           bed->form->cache_limit ?: MIB,
+                           &bed->form->wishes);
   if (img == NULL)
     return -1;
   if (image_connect (img, STEAL (base),

@@ -46,6 +46,7 @@ struct form {
   uint64_t room;                /* of a device of fixed size, behind what is
                                    in use at first, bytes; 0: it grows */
   uint64_t cache_limit;
+  struct image_wishes wishes;
   uint64_t max_request;         /* bytes; 0: some clusters */
   bool is_like_others;          /* faults are left to long runs */
 };

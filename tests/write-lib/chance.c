@@ -21,10 +21,11 @@ chance (uint64_t *state)
 void
 chance_fill (uint64_t *state, uint8_t *buf, uint64_t len)
 {
+  const unsigned step = chance_below (state, 3) == 0 ? 8 : 64;
   uint64_t v = 0;
 
   for (uint64_t i = 0; i < len; ++i) {
-    if (i % 8 == 0)
+    if (i % step == 0)
       v = chance (state);
     buf[i] = (v >> (i % 8 * 8)) | 1;
   }

@@ -17,7 +17,9 @@ chance_below (uint64_t *state, uint64_t bound)
   return chance (state) % bound;
 }
 
-/* Bytes that tell where and when they were written, never zero. */
+/* Bytes that tell where and when they were written, never zero; two times of
+ * three such that they can be compressed.
+ */
 extern void chance_fill (uint64_t *state, uint8_t *buf, uint64_t len);
 
 /* A request within [start, end): often small or on a boundary, sometimes
