@@ -3,8 +3,8 @@
  * A missing table is made before the request that needs it does anything
  * else; that is harmless by itself: the disk reads as before.
  *
- * Invariant: a new table's pages are written in PASS_FILL, the L1 entry
- * that names it in PASS_LINK.
+ * Invariant: a new table is written, empty, at once, as data are; the L1
+ * entry that names it, and what is put into it, in PASS_LINK.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -25,30 +25,17 @@ table_clusters (const struct qcow *q)
   return div_round_up (qcow_l2_len (&q->header), q->cluster_len);
 }
 
-/* Take the host's space now, so that a pass cannot run out of it. */
+/* Write an empty table.  That takes the host's space, too, so that no pass
+ * runs out of it.
+ */
 static int
-take_space (struct image *img, uint64_t host, uint32_t len)
+write_empty (struct image *img, uint64_t host, uint32_t len)
 {
   static const uint8_t zeroes[8 << QCOW_MAX_L2_BITS];
 
-  return source_pwrite (img->source, zeroes, len, host);
-}
-
-/* Pages of a new table.  In a change section. */
-static int
-create_pages (struct image *img, uint64_t host, uint32_t len)
-{
-  const uint32_t page_len = cache_page_len (img->cache);
-
-  for (uint32_t done = 0; done < len; done += page_len) {
-    struct page *page = cache_create (img->cache, host + done);
-
-    if (page == NULL) {
-      cache_forget (img->cache, host, done);
-      return -1;
-    }
-    cache_put (img->cache, page);
-  }
+  if (source_pwrite (img->source, zeroes, len, host) == -1)
+    return -1;
+  pass_data_written (img);
   return 0;
 }
 
@@ -87,30 +74,26 @@ make_table (struct image *img, uint64_t place, uint64_t *l2_host)
   const uint32_t len = qcow_l2_len (&q->header);
   struct page *page;
   uint64_t first;
-  int r;
 
   if (take_room (img, nr, &first) == -1)
     return -1;
   *l2_host = first << q->header.cluster_bits;
   page = cache_get (img->cache, place);
-  r = page ? take_space (img, *l2_host, len) : -1;
-  if (r == 0) {
-    pass_begin_change (img);
-    r = create_pages (img, *l2_host, len);
-    if (r == 0) {
-      store_entry_be64 (page->bytes + (place - page->host), *l2_host);
-      cache_dirty (img->cache, page, PASS_LINK);
-    }
-    pass_end_change (img);
-  }
-  if (r == -1) {
+  if (page == NULL || write_empty (img, *l2_host, len) == -1) {
     const int err = errno;
 
+    cache_put (img->cache, page);
     qcow_space_undo (space, first, nr);
     errno = err;
+    return -1;
   }
+  pass_begin_change (img);
+  cache_forget (img->cache, *l2_host, len);
+  store_entry_be64 (page->bytes + (place - page->host), *l2_host);
+  cache_dirty (img->cache, page, PASS_LINK);
+  pass_end_change (img);
   cache_put (img->cache, page);
-  return r;
+  return 0;
 }
 
 int
