@@ -33,6 +33,13 @@ for at in 49 4096 100003 $((1 << 33)); do
   compare image.qcow
 done
 
+# Its entries lie across pages of any size.
+source_file long.raw 12000256
+plain long.raw image.qcow --l1-at 49 --l2-bits 6 --cluster-bits 9
+compare image.qcow
+plain long.raw image.qcow --l1-at 100001 --l2-bits 6 --cluster-bits 9
+compare image.qcow fixup=off
+
 # Tables and clusters on sectors only; in any order; rubbish in between; the
 # bytes that nobody knows; a time that is long over.
 plain src.raw image.qcow --align 512 --cluster-bits 14 --l2-bits 6

@@ -27,6 +27,11 @@
 /* Pages of tables that one lookup may look at. */
 #define MAX_PAGES 64
 
+/* So much of the L1 table is read at once when more than a page of it is
+ * asked for: bytes, at least a page.
+ */
+#define L1_PART_LEN 16384
+
 struct walk {
   struct image *img;
   struct qcow *q;
@@ -275,6 +280,39 @@ judge_l1_entry (struct image *img, uint64_t l1_index, uint64_t entry)
   return -1;
 }
 
+/* Entries that lie across pages: the table is on no multiple of 8, and the
+ * image is never written.
+ */
+static int
+read_unaligned (struct image *img, uint64_t place, uint64_t nr, uint8_t *buf)
+{
+  if (source_pread_padded (img->source, buf, nr * 8, place) == 0)
+    return 0;
+  errno = EIO;
+  return -1;
+}
+
+/* The entry at 'place' of the file. */
+static int
+read_l1_entry (struct image *img, uint64_t place, uint64_t *entry)
+{
+  _Alignas (8) uint8_t buf[8];
+  struct page *page;
+
+  if (place % 8 != 0) {
+    if (read_unaligned (img, place, 1, buf) == -1)
+      return -1;
+    *entry = load_entry_be64 (buf);
+    return 0;
+  }
+  page = cache_get (img->cache, place);
+  if (page == NULL)
+    return -1;
+  *entry = load_entry_be64 (page->bytes + (place - page->host));
+  cache_put (img->cache, page);
+  return 0;
+}
+
 int
 qcow_l1_get (struct image *img, uint64_t l1_index, uint64_t *l2_host)
 {
@@ -283,60 +321,107 @@ qcow_l1_get (struct image *img, uint64_t l1_index, uint64_t *l2_host)
 
   if (q->verdict.table)
     *l2_host = q->verdict.table[l1_index];
-  else {
-    const uint64_t place = qcow_l1_place (q, l1_index);
-    struct page *page = cache_get (img->cache, place);
-
-    if (page == NULL)
-      return -1;
-    *l2_host = load_entry_be64 (page->bytes + (place - page->host));
-    cache_put (img->cache, page);
-  }
+  else if (read_l1_entry (img, qcow_l1_place (q, l1_index), l2_host) == -1)
+    return -1;
   r = judge_l1_entry (img, l1_index, *l2_host);
   if (r == -1)
     errno = EIO;
   return r;
 }
 
-/* Answer what the L1 entries of one page say, or those in memory. */
+/* Answer what L1 entries say: 'nr' of them, from w->guest's on, lie in
+ * 'bytes' (NULL: they are those in memory).
+ */
 static int
-walk_l1_page (struct walk *w)
+walk_l1_entries (struct walk *w, const uint8_t *bytes, uint64_t nr)
 {
-  struct image *img = w->img;
-  const uint64_t *table = w->q->verdict.table;
-  uint64_t l1_index = qcow_l1_index (w->q, w->guest);
-  const uint64_t place = qcow_l1_place (w->q, l1_index);
-  uint64_t nr = table ? UINT64_MAX : qcow_entries_in_page (img->cache, place);
-  struct page *page = NULL;
-  int r = 0;
+  const uint64_t first = qcow_l1_index (w->q, w->guest);
+  uint64_t i;
 
-  if (table == NULL) {
-    page = cache_get (img->cache, place);
-    if (page == NULL)
-      return -1;
-    w->pages_left--;
-  }
-  for (uint64_t i = 0; i < nr && w->guest < w->end && !w->out.is_full; ++i) {
-    const uint64_t end = span_end (w, l1_index);
-    const uint64_t entry = table ? table[l1_index]
-      : load_entry_be64 (page->bytes + (place - page->host) + i * 8);
-    const int kind = judge_l1_entry (img, l1_index, entry);
+  for (i = 0; i < nr && w->guest < w->end && !w->out.is_full; ++i) {
+    const uint64_t end = span_end (w, first + i);
+    const uint64_t entry = bytes ? load_entry_be64 (bytes + i * 8)
+      : w->q->verdict.table[first + i];
+    const int kind = judge_l1_entry (w->img, first + i, entry);
 
     if (kind == 1) {
       if (w->pages_left == 0)
         break;
-      r = walk_l2_table (w, entry, end);
-      if (r == -1 || w->guest < end)
+      if (walk_l2_table (w, entry, end) == -1)
+        return -1;
+      if (w->guest < end)
         break;
     }
     else if (kind == 0)
       add_nothing (w, end - w->guest);
     else
       add_plain (w, EXTENT_DAMAGED, end - w->guest);
-    l1_index++;
   }
-  cache_put (img->cache, page);
+  return 0;
+}
+
+/* The same from a page of the table. */
+static int
+walk_l1_page (struct walk *w, uint64_t place)
+{
+  struct cache *cache = w->img->cache;
+  struct page *page = cache_get (cache, place);
+  int r;
+
+  if (page == NULL)
+    return -1;
+  w->pages_left--;
+  r = walk_l1_entries (w, page->bytes + (place - page->host),
+                       qcow_entries_in_page (cache, place));
+  cache_put (cache, page);
   return r;
+}
+
+/* The same where the answer needs several pages, [start, end) of the file,
+ * which need not be kept.
+ */
+static int
+walk_l1_part (struct walk *w, uint64_t place, uint64_t start, uint64_t end)
+{
+  _Alignas (8) uint8_t buf[L1_PART_LEN];
+
+  end = MIN (end, start + sizeof buf);
+  if (cache_peek (w->img->cache, start, end - start, buf) == -1)
+    return -1;
+  w->pages_left--;
+  return walk_l1_entries (w, buf + (place - start), (end - place) / 8);
+}
+
+static int
+walk_l1_unaligned (struct walk *w, uint64_t place, uint64_t nr)
+{
+  _Alignas (8) uint8_t buf[L1_PART_LEN];
+
+  nr = MIN (nr, sizeof buf / 8);
+  if (read_unaligned (w->img, place, nr, buf) == -1)
+    return -1;
+  w->pages_left--;
+  return walk_l1_entries (w, buf, nr);
+}
+
+/* Answer from one part of the L1 table. */
+static int
+walk_l1 (struct walk *w)
+{
+  const uint32_t page_len = cache_page_len (w->img->cache);
+  const uint64_t first = qcow_l1_index (w->q, w->guest);
+  const uint64_t last = qcow_l1_index (w->q, w->end - 1);
+  const uint64_t place = qcow_l1_place (w->q, first);
+  const uint64_t start = round_down (place, page_len);
+  const uint64_t end = round_up (qcow_l1_place (w->q, last) + 8, page_len);
+
+  if (w->q->verdict.table)
+    return walk_l1_entries (w, NULL, last - first + 1);
+  if (place % 8 != 0)
+    return walk_l1_unaligned (w, place, last - first + 1);
+  if (end - start == page_len)
+    return walk_l1_page (w, place);
+  return walk_l1_part (w, place, start, end);
 }
 
 ssize_t
@@ -355,7 +440,7 @@ qcow_lookup (struct image *img, uint64_t guest, uint64_t len,
   int r = 0;
 
   while (r == 0 && w.guest < w.end && w.pages_left > 0 && !w.out.is_full)
-    r = walk_l1_page (&w);
+    r = walk_l1 (&w);
   /* What was answered before a failure is answered. */
   return w.out.nr > 0 ? (ssize_t) w.out.nr : -1;
 }

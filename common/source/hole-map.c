@@ -10,8 +10,11 @@
 #include "include/checked.h"
 #include "source/hole-map.h"
 
-/* Questions without a change between them that are asked one by one. */
-#define MAX_QUESTIONS 4
+/* Questions without a change between them that are asked one by one: at
+ * first, and when no map has paid.
+ */
+#define MIN_PATIENCE 1
+#define MAX_PATIENCE 64
 
 /* A file with more holes than this is asked place by place. */
 #define MAX_HOLES 16384
@@ -23,6 +26,7 @@ hole_map_init (struct hole_map *map)
   map->nr_changes = 0;
   map->stamp = 0;
   map->nr_questions = 0;
+  map->patience = MIN_PATIENCE;
   map->is_built = map->is_hopeless = false;
   map->holes = NULL;
   map->nr_holes = 0;
@@ -57,6 +61,19 @@ build_locked (struct hole_map *map, struct source *src)
     at += ext.len;
   }
   map->is_built = !map->is_hopeless;
+}
+
+/* Something has changed. */
+static void
+forget_locked (struct hole_map *map, uint64_t now)
+{
+  if (map->is_built && map->nr_questions < map->nr_holes)
+    map->patience = MIN (map->patience * 2, MAX_PATIENCE);
+  else if (map->is_built)
+    map->patience = MIN_PATIENCE;
+  map->stamp = now;
+  map->nr_questions = 0;
+  map->is_built = map->is_hopeless = false;
 }
 
 static struct source_extent
@@ -94,13 +111,11 @@ hole_map_extent (struct hole_map *map, struct source *src, uint64_t host,
 
   {
     LOCK_SCOPE (&map->lock);
-    if (map->stamp != now) {
-      map->stamp = now;
-      map->nr_questions = 0;
-      map->is_built = map->is_hopeless = false;
-    }
+    if (map->stamp != now)
+      forget_locked (map, now);
+    map->nr_questions++;
     if (!map->is_built && !map->is_hopeless &&
-        ++map->nr_questions > MAX_QUESTIONS)
+        map->nr_questions > map->patience)
       build_locked (map, src);
     /* What changed while it was made may be in it or not. */
     if (map->is_built && map->nr_changes == now)

@@ -2,9 +2,11 @@
  *
  * Asking the host for the extent at one place may cost as much as asking
  * for the whole file (SEEK_HOLE walks to the next hole, wherever it is), and
- * status of a fragmented image asks for thousands of places.  So after a
- * few questions between which nothing changed, the whole file is asked for
- * once; the map answers from then on, until something changes.
+ * status of a fragmented image asks for thousands of places.  So when a
+ * second question follows the first, and nothing changed between them, the
+ * whole file is asked for once; the map answers from then on, until
+ * something changes.  Where maps are lost before they have saved what they
+ * cost, it takes more questions to make the next.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -27,7 +29,8 @@ struct hole_map {
   struct lock lock;             /* held while the host is asked */
   _Atomic uint64_t nr_changes;  /* grows when a change begins, and ends */
   uint64_t stamp;               /* of the map or of the last question */
-  unsigned nr_questions;        /* since then, without a map */
+  uint64_t nr_questions;        /* since then, or to the map */
+  uint64_t patience;            /* questions asked one by one */
   bool is_built;                /* the map is true while nr_changes is
                                    'stamp' */
   bool is_hopeless;             /* too many holes, likewise */
