@@ -29,6 +29,10 @@
 #define NR_SHARDS 16
 #define MIN_PAGES_PER_SHARD 4
 
+/* Buckets of a shard's hash table, at first and at most. */
+#define MIN_BUCKETS 16
+#define MAX_BUCKETS (1 << 16)
+
 /* One read-ahead is at most this many bytes... */
 #define READ_AHEAD_LEN (256 * 1024)
 /* ...and this fraction of the limit. */
@@ -44,7 +48,7 @@ struct shard {
   struct lock lock;
   struct condition read;        /* a page is no longer busy */
   struct page **buckets;
-  size_t nr_buckets;            /* a power of two */
+  size_t nr_buckets;            /* a power of two; grows with the pages */
   size_t nr_pages;
   struct page *oldest, *newest;
   struct page *spare;           /* evicted, their memory to be used again */
@@ -146,12 +150,44 @@ page_new (struct cache *cache, uint64_t host)
   return page;
 }
 
+/* Twice the buckets.  Without memory for them it has to do with those it
+ * has, which is slower, but not wrong.
+ */
+static void
+grow_locked (struct cache *cache, struct shard *shard)
+{
+  const size_t nr_old = shard->nr_buckets;
+  struct page **old = shard->buckets;
+  struct page **more = calloc (2 * nr_old, sizeof *more);
+
+  assert_held (&shard->lock);
+  if (more == NULL)
+    return;
+  shard->buckets = more;
+  shard->nr_buckets = 2 * nr_old;
+  for (size_t i = 0; i < nr_old; ++i) {
+    while (old[i]) {
+      struct page *page = old[i];
+      struct page **bucket = bucket_of (cache, shard, page->host);
+
+      old[i] = page->next;
+      page->next = *bucket;
+      *bucket = page;
+    }
+  }
+  free (old);
+}
+
 static void
 insert_locked (struct cache *cache, struct shard *shard, struct page *page)
 {
-  struct page **bucket = bucket_of (cache, shard, page->host);
+  struct page **bucket;
 
   assert_held (&shard->lock);
+  if (shard->nr_pages >= shard->nr_buckets &&
+      shard->nr_buckets < MAX_BUCKETS)
+    grow_locked (cache, shard);
+  bucket = bucket_of (cache, shard, page->host);
   page->next = *bucket;
   *bucket = page;
   page->older = shard->newest;
@@ -285,7 +321,6 @@ struct cache *
 cache_new (struct source *src, uint32_t page_len, uint64_t limit)
 {
   struct cache *cache = calloc (1, sizeof *cache);
-  size_t nr_buckets = 16;
   size_t i;
 
   if (cache == NULL)
@@ -299,15 +334,13 @@ cache_new (struct source *src, uint32_t page_len, uint64_t limit)
   cache->max_dirty = MAX (cache->max_pages * NR_SHARDS / DIRTY_FRACTION,
                           (size_t) NR_SHARDS);
   lock_init (&cache->dirty_lock);
-  while (nr_buckets < cache->max_pages && nr_buckets < 1 << 16)
-    nr_buckets *= 2;
   for (i = 0; i < NR_SHARDS; ++i) {
     struct shard *shard = &cache->shards[i];
 
     lock_init (&shard->lock);
     condition_init (&shard->read);
-    shard->nr_buckets = nr_buckets;
-    shard->buckets = calloc (nr_buckets, sizeof *shard->buckets);
+    shard->nr_buckets = MIN_BUCKETS;
+    shard->buckets = calloc (MIN_BUCKETS, sizeof *shard->buckets);
   }
   for (i = 0; i < NR_SHARDS; ++i) {
     if (cache->shards[i].buckets == NULL) {

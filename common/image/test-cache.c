@@ -68,6 +68,28 @@ test_eviction (void)
   cache_free (cache);
 }
 
+/* All pages at once, each found again where it is. */
+static void
+test_many (void)
+{
+  CLEANUP_SOURCE struct source *src = numbered_source ();
+  struct cache *cache = cache_new (src, PAGE, 2 * NR_PAGES * PAGE);
+  struct page *pages[NR_PAGES];
+  uint64_t i;
+
+  CHECK (cache != NULL);
+  for (i = 0; i < NR_PAGES; ++i) {
+    pages[i] = cache_get (cache, i * PAGE);
+    CHECK (pages[i] != NULL && load_entry_be64 (pages[i]->bytes) == i);
+  }
+  for (i = 0; i < NR_PAGES; ++i) {
+    CHECK (cache_get (cache, i * PAGE) == pages[i]);
+    cache_put (cache, pages[i]);
+    cache_put (cache, pages[i]);
+  }
+  cache_free (cache);
+}
+
 /* What lies past the end of the source is zero. */
 static void
 test_past_end (void)
@@ -223,6 +245,7 @@ int
 main (void)
 {
   test_eviction ();
+  test_many ();
   test_past_end ();
   test_dirty ();
   test_create ();

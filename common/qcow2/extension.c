@@ -60,6 +60,23 @@ extension_walk_next (struct extension_walk *walk, struct extension *ext)
   return 1;
 }
 
+bool
+extension_list_is_within (const uint8_t *cluster,
+                          const struct qcow2_header *h, uint64_t len)
+{
+  struct extension_walk walk;
+  struct extension ext;
+
+  extension_walk_start (&walk, cluster, h);
+  do {
+    if (walk.next >= walk.limit)
+      return walk.next <= len;
+    if (walk.next + ENTRY_HEADER_LEN > len)
+      return false;
+  } while (extension_walk_next (&walk, &ext) == 1);
+  return true;
+}
+
 /* ---- checks */
 
 static int

@@ -62,7 +62,15 @@ extern void extension_walk_start (struct extension_walk *walk,
 extern int extension_walk_next (struct extension_walk *walk,
                                 struct extension *ext);
 
-/* Parse and check the whole list; 'cluster' is cluster 0.
+/* Are header and list, its END too, in the first 'len' bytes of cluster 0?
+ * No others are looked at.
+ */
+extern bool extension_list_is_within (const uint8_t *cluster,
+                                      const struct qcow2_header *h,
+                                      uint64_t len);
+
+/* Parse and check the whole list; 'cluster' is cluster 0, as far as header
+ * and list are.
  * Returns 0; -1, reported, errno EINVAL or ENOMEM.  'list' may be passed to
  * extension_list_free either way.
  */

@@ -36,6 +36,9 @@
 /* Pages of the metadata cache are not larger than this. */
 #define MAX_PAGE_LEN UINT32_C (4096)
 
+/* Bytes of cluster 0 that are read at first. */
+#define CLUSTER_0_START UINT32_C (4096)
+
 /* ---- the header, its extensions, the names */
 
 static bool
@@ -46,14 +49,24 @@ probe (const uint8_t *head, size_t head_len, uint64_t len)
     load_be32 (head + 4) >= 2;
 }
 
-/* Read the header as far as it tells how long cluster 0 is, then that.
+/* Is what cluster 0 is read for in its first 'len' bytes? */
+static bool
+is_enough (const uint8_t *cluster, const struct qcow2_header *h,
+           uint32_t len)
+{
+  return extension_list_is_within (cluster, h, len) &&
+    (h->backing_host == 0 || h->backing_host + h->backing_len <= len);
+}
+
+/* Read the header as far as it tells how long cluster 0 is, then that: most
+ * of it is empty, so no more than header, extensions and backing name need.
  * NULL, reported.  The caller frees it.
  */
 static uint8_t *
 read_cluster_0 (struct image *img, struct qcow2_header *h)
 {
   uint8_t head[QCOW2_HEADER_KNOWN_LEN];
-  uint32_t cluster_len;
+  uint32_t cluster_len, len;
   uint8_t *cluster;
 
   if (source_pread_padded (img->source, head, sizeof head, 0) == -1)
@@ -69,11 +82,14 @@ read_cluster_0 (struct image *img, struct qcow2_header *h)
     errno = ENOMEM;
     return NULL;
   }
-  if (source_pread_padded (img->source, cluster, cluster_len, 0) == -1) {
-    free (cluster);
-    return NULL;
-  }
-  return cluster;
+  len = MIN (cluster_len, CLUSTER_0_START);
+  if (source_pread_padded (img->source, cluster, len, 0) == 0 &&
+      (is_enough (cluster, h, len) ||
+       source_pread_padded (img->source, cluster + len, cluster_len - len,
+                            len) == 0))
+    return cluster;
+  free (cluster);
+  return NULL;
 }
 
 static int

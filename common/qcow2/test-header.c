@@ -146,6 +146,44 @@ test_list (void)
   extension_list_free (&list);
 }
 
+static bool
+is_within (const uint8_t *cluster, const struct qcow2_header *h, size_t len)
+{
+  uint8_t *bytes = malloc (len + 1);    /* so that any others are not there */
+  bool r;
+
+  CHECK (bytes != NULL);
+  memcpy (bytes, cluster, len);
+  r = extension_list_is_within (bytes, h, len);
+  free (bytes);
+  return r;
+}
+
+static void
+test_within (void)
+{
+  uint8_t cluster[CLUSTER_LEN] = { 0 };
+  struct qcow2_header h;
+  size_t at = 112, len;
+
+  set_header (&h, 0);
+  at += put (cluster + at, 0x12345678, "hello", 5);
+  at += put (cluster + at, 0x9abcdef0, NULL, 0);
+  at += put (cluster + at, EXTENSION_BACKING_FORMAT, "raw", 3);
+  for (len = 0; len <= CLUSTER_LEN; ++len)
+    CHECK (is_within (cluster, &h, len) == (len >= at + 8));      /* END */
+  set_header (&h, at);          /* without END */
+  for (len = 0; len <= CLUSTER_LEN; ++len)
+    CHECK (is_within (cluster, &h, len) == (len >= at));
+  set_header (&h, 8);           /* no list, only the header */
+  for (len = 0; len <= CLUSTER_LEN; ++len)
+    CHECK (is_within (cluster, &h, len) == (len >= 112));
+  set_header (&h, 0);           /* one that does not fit is seen at once */
+  store_be32 (cluster + at - 12, UINT32_MAX);
+  for (len = 0; len <= CLUSTER_LEN; ++len)
+    CHECK (is_within (cluster, &h, len) == (len >= at - 8));
+}
+
 /* An extension of 'len' bytes at 'at', with the list ending at 'limit'. */
 static int
 parse_one (uint64_t limit, size_t at, uint32_t type, uint32_t len,
@@ -272,6 +310,7 @@ main (void)
     test_round_trip (3, len);
   test_round_trip (3, 2000);
   test_list ();
+  test_within ();
   test_limits ();
   test_known_lengths ();
   test_bitmaps ();

@@ -305,6 +305,29 @@ test_names (void)
   test_image_free (&t);
 }
 
+/* At the end of a cluster of 64 KiB, behind a long extension or not. */
+static void
+test_far_names (uint32_t extension_len)
+{
+  static const uint8_t bytes[60000];
+  struct test_image t;
+  struct image *img;
+
+  test_image_init (&t, 3, 16, 10 * MIB, 0);
+  if (extension_len > 0)
+    test_image_add_extension (&t, 0x12345678, bytes, extension_len);
+  test_image_add_extension (&t, EXTENSION_BACKING_FORMAT, "raw", 3);
+  img = test_image_open (&t, NULL);
+  CHECK (img != NULL && !img->wants_backing);
+  image_close (img);
+  test_image_set_backing (&t, "far/base.img");
+  img = test_image_open (&t, NULL);
+  CHECK (img != NULL && strcmp (img->backing_name, "far/base.img") == 0);
+  CHECK (strcmp (img->backing_format, "raw") == 0);
+  image_close (img);
+  test_image_free (&t);
+}
+
 static void
 test_data_file (void)
 {
@@ -518,6 +541,10 @@ main (void)
   test_short_file ();
   test_debug_line ();
   test_names ();
+  test_far_names (0);
+  for (uint32_t len = 3900; len < 4100; ++len)
+    test_far_names (len);
+  test_far_names (60000);
   test_data_file ();
   test_encryption ();
   test_snapshots ();

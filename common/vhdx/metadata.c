@@ -19,6 +19,7 @@
 
 #define SIGNATURE "metadata"
 #define TABLE_LEN 65536
+#define START_LEN 4096          /* has all entries as a rule */
 #define ENTRY_LEN 32
 #define MAX_ENTRIES 2047
 #define MAX_USER_ENTRIES 1024
@@ -104,10 +105,6 @@ read_entries (struct table *t, const uint8_t *p)
 {
   unsigned nr_user = 0;
 
-  t->nr = load_le16 (p + 10);
-  if (t->nr > MAX_ENTRIES)
-    return REFUSE (EINVAL, "%s: the metadata table has %u entries; at most "
-                   "%d are possible", t->name, t->nr, MAX_ENTRIES);
   t->entries = calloc (t->nr ? t->nr : 1, sizeof *t->entries);
   if (t->entries == NULL)
     return REFUSE (ENOMEM, "%s: no memory for the metadata", t->name);
@@ -229,12 +226,20 @@ read_table (struct table *t)
     return REFUSE (EINVAL, "%s: the metadata region has %" PRIu64 " bytes; "
                    "at most %" PRIu64 " are taken", t->name, t->region->len,
                    MAX_REGION_LEN);
-  if (source_pread_padded (t->src, p, TABLE_LEN, t->region->host) == -1)
+  if (source_pread_padded (t->src, p, START_LEN, t->region->host) == -1)
     return -1;
   if (memcmp (p, SIGNATURE, 8) != 0)
     return REFUSE (EINVAL, "%s: the metadata region at byte %" PRIu64
                    " does not begin with \"" SIGNATURE "\"", t->name,
                    t->region->host);
+  t->nr = load_le16 (p + 10);
+  if (t->nr > MAX_ENTRIES)
+    return REFUSE (EINVAL, "%s: the metadata table has %u entries; at most "
+                   "%d are possible", t->name, t->nr, MAX_ENTRIES);
+  if (ENTRY_LEN * (t->nr + 1) > START_LEN &&
+      source_pread_padded (t->src, p + START_LEN, TABLE_LEN - START_LEN,
+                           t->region->host + START_LEN) == -1)
+    return -1;
   if (read_entries (t, p) == -1)
     return -1;
   for (unsigned i = 0; i < t->nr; ++i) {

@@ -21,6 +21,7 @@
 
 #define SIGNATURE "regi"
 #define TABLE_LEN 65536
+#define PIECE_LEN 8192          /* divides it */
 #define TABLE_HOST(i) (UINT64_C (196608) + UINT64_C (65536) * (i))
 #define ENTRIES_AT 16
 #define ENTRY_LEN 32
@@ -35,11 +36,29 @@ static const struct guid metadata_guid = { {
   0xb8, 0xfe, 0x57, 0x5f, 0x05, 0x0f, 0x88, 0x6e
 } };
 
-static bool
-is_valid (const uint8_t *p)
+/* Read a copy.  All of it counts for the checksum, but only its beginning,
+ * with the entries, is kept in 'p': untouched memory costs nothing.
+ */
+static int
+read_copy (struct source *src, uint64_t host, uint8_t *p, bool *is_valid)
 {
-  return memcmp (p, SIGNATURE, 4) == 0 &&
-    load_le32 (p + 4) == crc32c_of_structure (p, TABLE_LEN);
+  uint64_t kept;
+  uint32_t crc;
+
+  if (source_pread_padded (src, p, PIECE_LEN, host) == -1)
+    return -1;
+  kept = MIN (load_le32 (p + 8), (uint32_t) VHDX_MAX_REGIONS);
+  kept = round_up (ENTRIES_AT + ENTRY_LEN * kept, PIECE_LEN);
+  crc = crc32c_of_structure (p, PIECE_LEN);
+  for (uint64_t at = PIECE_LEN; at < TABLE_LEN; at += PIECE_LEN) {
+    uint8_t *piece = p + MIN (at, kept);
+
+    if (source_pread_padded (src, piece, PIECE_LEN, host + at) == -1)
+      return -1;
+    crc = crc32c (crc, piece, PIECE_LEN);
+  }
+  *is_valid = memcmp (p, SIGNATURE, 4) == 0 && load_le32 (p + 4) == crc;
+  return 0;
 }
 
 /* Read the first copy that is valid; which, or -1, reported. */
@@ -47,9 +66,11 @@ static int
 read_table (struct source *src, const char *name, uint8_t *p)
 {
   for (int i = 0; i < 2; ++i) {
-    if (source_pread_padded (src, p, TABLE_LEN, TABLE_HOST (i)) == -1)
+    bool is_valid;
+
+    if (read_copy (src, TABLE_HOST (i), p, &is_valid) == -1)
       return -1;
-    if (is_valid (p))
+    if (is_valid)
       return i;
   }
   return REFUSE (EINVAL, "%s: neither of the region tables at bytes %" PRIu64

@@ -392,6 +392,30 @@ test_regions (void)
   check_refused (ENOTSUP, "44444444-4444-4444-4444-444444444444");
 }
 
+/* A table with as many regions as there may be. */
+static void
+test_many_regions (void)
+{
+  const unsigned nr = 2047;
+
+  make_simple (false);
+  test_vhdx_add_room (&image, nr * TEST_MIB);
+  for (unsigned i = 0; i < 2; ++i) {
+    for (unsigned n = 2; n < nr; ++n) {
+      const uint64_t entry = test_vhdx_regions_host (i) + 16 + 32 * n;
+
+      test_vhdx_poke (&image, entry, 2, 0x4000 + n);
+      test_vhdx_poke (&image, entry + 16, 8, FILE_LEN + n * TEST_MIB);
+      test_vhdx_poke (&image, entry + 24, 4, TEST_MIB);
+    }
+  }
+  test_vhdx_poke_regions (&image, 8, 4, nr);
+  check_opens ();
+  test_vhdx_poke_regions (&image, 16 + 32 * (nr - 1) + 28, 4, 1);
+  check_refused (ENOTSUP, "entry 2046 of the region table: region "
+                 "000047fe-0000-0000-0000-000000000000");
+}
+
 static void
 test_items (void)
 {
@@ -580,6 +604,7 @@ main (void)
   test_numbers (child_numbers,
                 sizeof child_numbers / sizeof child_numbers[0], true);
   test_regions ();
+  test_many_regions ();
   test_items ();
   test_short_files ();
   test_short_block ();
