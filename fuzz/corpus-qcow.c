@@ -1,4 +1,5 @@
-/* Small qcow images for the fuzzer to begin with.
+/* Small qcow images for the fuzzer to begin with: as QEMU makes them, and
+ * as every tapdisk did.
  *
  * Most have clusters of 512 bytes and tables of 64 entries, so that there
  * are several tables in little space.
@@ -11,7 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "corpus-qcow.h"
+#include "corpus.h"
 #include "image/image.h"
 #include "include/byte-order.h"
 #include "include/checked.h"
@@ -40,7 +41,7 @@ struct form {
 
 #define SMALL .disk_len = 70000, .cluster_bits = 9, .l2_bits = 6
 
-static const struct form forms[CORPUS_QCOW_NR] = {
+static const struct form forms[] = {
   { "plain", { SMALL, .is_empty = true }, .adds_data = true },
   { "plain-4k", { .disk_len = UINT64_C (5) << 20, .is_empty = true },
     .adds_data = true },
@@ -184,8 +185,8 @@ take_input (struct test_qcow *t, uint8_t *bytes, size_t *len)
     --*len;
 }
 
-const char *
-corpus_qcow_make (unsigned i, uint8_t **bytes, size_t *len)
+static const char *
+make_input (unsigned i, uint8_t **bytes, size_t *len)
 {
   const struct form *form = &forms[i];
   struct test_qcow t;
@@ -201,3 +202,11 @@ corpus_qcow_make (unsigned i, uint8_t **bytes, size_t *len)
   test_qcow_free (&t);
   return form->name;
 }
+
+const struct corpus corpus = {
+  .format = &qcow_format,
+  .suffix = "qcow",
+  .nr = sizeof forms / sizeof forms[0],
+  .nr_mutants = 150,
+  .make = make_input,
+};

@@ -8,11 +8,13 @@
 
 #include <stdint.h>
 
-#include "corpus-qcow2.h"
+#include "corpus.h"
 #include "include/byte-order.h"
 #include "qcow2/entry.h"
 #include "qcow2/extension.h"
 #include "qcow2/header.h"
+#include "qcow2/qcow2.h"
+#include "qcow2/test-image.h"
 
 /* One cluster of each kind, at the beginning of the disk. */
 static void
@@ -122,11 +124,22 @@ make (unsigned i, struct test_image *t)
   }
 }
 
-const char *
-corpus_qcow2_make (unsigned i, struct test_image *t)
+static const char *
+make_input (unsigned i, uint8_t **bytes, size_t *len)
 {
-  const char *what = make (i, t);
+  struct test_image t;
+  const char *what = make (i, &t);
 
-  test_image_count (t);
+  test_image_count (&t);
+  *bytes = t.bytes;
+  *len = t.len;
   return what;
 }
+
+const struct corpus corpus = {
+  .format = &qcow2_format,
+  .suffix = "qcow2",
+  .nr = 9,
+  .nr_mutants = 400,
+  .make = make_input,
+};

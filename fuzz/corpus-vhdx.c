@@ -8,12 +8,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "corpus-vhdx.h"
+#include "corpus.h"
 #include "include/byte-order.h"
 #include "include/checked.h"
 #include "include/testing.h"
 #include "input-vhdx.h"
 #include "vhdx/test-image.h"
+#include "vhdx/vhdx.h"
 
 /* Before the pages without content are left away. */
 #define MAX_LEN (8 * 1024 * 1024)
@@ -51,7 +52,7 @@ static const struct test_vhdx_key keys[] = {
 #define SMALL .disk_len = 8 * TEST_MIB
 #define CHILD .has_parent = true, .keys = keys, .nr_keys = 3
 
-static const struct form forms[CORPUS_VHDX_NR] = {
+static const struct form forms[] = {
   { "empty", { SMALL }, .content = EMPTY },
   { "states", { SMALL }, .content = STATES },
   { "fixed", { SMALL, .is_fixed = true }, .content = EMPTY },
@@ -172,8 +173,8 @@ take_input (const struct test_vhdx *t, uint8_t *bytes)
   return len;
 }
 
-const char *
-corpus_vhdx_make (unsigned i, uint8_t **bytes, size_t *len)
+static const char *
+make_input (unsigned i, uint8_t **bytes, size_t *len)
 {
   const struct form *form = &forms[i];
   struct test_vhdx t;
@@ -188,3 +189,12 @@ corpus_vhdx_make (unsigned i, uint8_t **bytes, size_t *len)
   test_vhdx_free (&t);
   return form->name;
 }
+
+const struct corpus corpus = {
+  .format = &vhdx_format,
+  .suffix = "vhdx",
+  .nr = sizeof forms / sizeof forms[0],
+  .nr_mutants = 150,
+  .make = make_input,
+  .source = input_vhdx_source,
+};

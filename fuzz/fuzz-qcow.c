@@ -32,14 +32,12 @@
 #include "qcow/judge.h"
 #include "qcow/qcow.h"
 #include "qcow/stray.h"
-#include "raw/raw.h"
 #include "shadow.h"
 #include "source/memory.h"
 #include "source/record.h"
 
 #define CACHE_LIMIT (256 * 1024)
 #define WRITE_LEN (40 * 1024)
-#define BASE_LEN (96 * 1024)
 #define MAX_COMPARED (1024 * 1024)
 
 /* One input on its way through. */
@@ -108,35 +106,45 @@ make_recorded (const struct run *run, struct record **record)
   return src;
 }
 
-static struct image *
-open_base (void)
-{
-  CLEANUP_SOURCE struct source *src =
-    source_memory ("base", BASE_LEN, BASE_LEN);
-  struct image *base;
-
-  PROMISE (src != NULL && source_pwrite (src, "base file", 9, 70000) == 0);
-  base = image_open (&raw_format, src, "base", CACHE_LIMIT);
-  PROMISE (base != NULL && image_connect (base, NULL, NULL) == 0);
-  return base;
-}
-
 /* NULL: it is no image, or one of an empty disk. */
 static struct image *
-open_image (struct source *src, enum image_fixup fixup)
+open_wishes (struct source *src, const struct image_wishes *wishes)
 {
-  struct image *img = image_open_fixup (&qcow_format, src, "image",
-                                        CACHE_LIMIT, fixup);
+  struct image *img = image_open_wishes (&qcow_format, src, "image",
+                                         CACHE_LIMIT, wishes);
 
   if (img == NULL)
     return NULL;
   PROMISE (img->len <= INT64_MAX && img->len % SHADOW_SECTOR == 0);
-  PROMISE (image_connect (img, img->wants_backing ? open_base () : NULL,
+  PROMISE (image_connect (img, img->wants_backing ? look_base () : NULL,
                           NULL) == 0);
   if (img->len > 0)
     return img;
   image_close (img);
   return NULL;
+}
+
+static struct image *
+open_image (struct source *src, enum image_fixup fixup)
+{
+  const struct image_wishes wishes = { .fixup = fixup };
+
+  return open_wishes (src, &wishes);
+}
+
+/* For changes, which are stored compressed or not.  There are images that
+ * cannot have that.
+ */
+static struct image *
+open_for_change (const struct run *run, struct source *src)
+{
+  const struct image_wishes wishes = {
+    .fixup = IMAGE_FIXUP_WRITE,
+    .compress_level = 1,
+  };
+  struct image *img = run->seed & 1 ? open_wishes (src, &wishes) : NULL;
+
+  return img ?: open_image (src, IMAGE_FIXUP_WRITE);
 }
 
 static bool
@@ -399,7 +407,7 @@ change_and_cut (struct run *run, struct change *c)
   bool is_finished;
   size_t position;
 
-  c->img = open_image (src, IMAGE_FIXUP_WRITE);
+  c->img = open_for_change (run, src);
   PROMISE (c->img != NULL);
   if (begin (c->img)) {
     c->now = c->flushed = run->disk;

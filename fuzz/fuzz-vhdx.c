@@ -22,29 +22,13 @@
 #include "include/checked.h"
 #include "input-vhdx.h"
 #include "look.h"
-#include "raw/raw.h"
 #include "shadow.h"
-#include "source/memory.h"
 #include "vhdx/vhdx.h"
 
 #define CACHE_LIMIT (256 * 1024)
-#define BASE_LEN (96 * 1024)
 #define NR_EXTENTS 16
 #define MAX_STEPS 200
 #define COMPARED_LEN 4096
-
-static struct image *
-open_base (void)
-{
-  CLEANUP_SOURCE struct source *src =
-    source_memory ("base", BASE_LEN, BASE_LEN);
-  struct image *base;
-
-  PROMISE (src != NULL && source_pwrite (src, "base file", 9, 70000) == 0);
-  base = image_open (&raw_format, src, "base", CACHE_LIMIT);
-  PROMISE (base != NULL && image_connect (base, NULL, NULL) == 0);
-  return base;
-}
 
 /* NULL: it is no image. */
 static struct image *
@@ -62,7 +46,7 @@ open_image (struct source *src, bool strict_log, bool check_all)
     return NULL;
   PROMISE (img->len > 0 && img->len <= UINT64_C (1) << 46);
   PROMISE (img->len % SHADOW_SECTOR == 0);
-  PROMISE (image_connect (img, img->wants_backing ? open_base () : NULL,
+  PROMISE (image_connect (img, img->wants_backing ? look_base () : NULL,
                           NULL) == 0);
   return img;
 }

@@ -1,13 +1,18 @@
-/* Looking at everything that an open image tells.
+/* Looking at everything that an open image tells, and what it may be over.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
 #include <config.h>
 
+
 #include "include/checked.h"
 #include "look.h"
+#include "raw/raw.h"
+#include "source/memory.h"
 
+#define BASE_CACHE_LIMIT (256 * 1024)
+#define BASE_LEN (96 * 1024)
 #define READ_LEN (192 * 1024)
 #define NR_EXTENTS 7
 #define MAX_ASKED UINT32_MAX    /* as in NBD */
@@ -36,8 +41,6 @@ try_lookup (struct image *img, uint64_t guest)
                                      NR_EXTENTS);
     ssize_t j;
 
-    if (n == -1)
-      break;
     PROMISE (n >= 1 && n <= NR_EXTENTS);
     for (j = 0; j < n; ++j) {
       PROMISE (ext[j].len > 0 && ext[j].len <= img->len - guest);
@@ -95,4 +98,17 @@ look_all_over (struct image *img)
   try_read (img, img->len / 2);
   try_read (img, img->len - MIN (img->len, UINT64_C (1000)));
   image_prefetch (img, MIN (img->len, UINT64_C (1) << 20), 0);
+}
+
+struct image *
+look_base (void)
+{
+  CLEANUP_SOURCE struct source *src =
+    source_memory ("base", BASE_LEN, BASE_LEN);
+  struct image *base;
+
+  PROMISE (src != NULL && source_pwrite (src, "base file", 9, 70000) == 0);
+  base = image_open (&raw_format, src, "base", BASE_CACHE_LIMIT);
+  PROMISE (base != NULL && image_connect (base, NULL, NULL) == 0);
+  return base;
 }

@@ -1,4 +1,4 @@
-/* Looking at everything that an open image tells.
+/* Looking at everything that an open image tells, and what it may be over.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -26,5 +26,8 @@
  * sense.
  */
 extern void look_all_over (struct image *img);
+
+/* A raw disk to connect as the backing image, with bytes at 70000. */
+extern struct image *look_base (void);
 
 #endif /* NDF_FUZZ_LOOK_H */

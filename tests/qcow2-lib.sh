@@ -1,4 +1,5 @@
-# Common parts of the behaviour tests of the qcow2 plugin's read side.
+# Common parts of the behaviour tests of the qcow2 plugin's read side;
+# qcow-lib.sh and vhdx-lib.sh make them those of the other plugins.
 #
 # Source it after functions.sh.  The tests stay in $tmpdir, where images
 # name each other by short relative names.
@@ -12,21 +13,23 @@ nbdkit qcow2 --version > /dev/null ||
   fail "the plugin under test can not be loaded"
 requires_python
 
+# The plugin under test, and QEMU's name for its format.
+tested_format=qcow2
 
 # create IMAGE SIZE [OPTIONS-OF-qemu-img-create...]
 create () {
   local image="$1" size="$2"
   shift 2
-  qemu-img create -q -f qcow2 "$@" "$image" $size
+  qemu-img create -q -f $tested_format "$@" "$image" $size
 }
 
-# io IMAGE COMMAND...: run qemu-io commands on a qcow2 image, quietly.
+# io IMAGE COMMAND...: run qemu-io commands on an image, quietly.
 # Nothing may fail unnoticed: qemu-io reports on stdout.
 io () {
   local image="$1" c args=()
   shift
   for c; do args+=(-c "$c"); done
-  if ! qemu-io -f qcow2 "${args[@]}" "$image" > io.log 2>&1 ||
+  if ! qemu-io -f $tested_format "${args[@]}" "$image" > io.log 2>&1 ||
      grep -Eqi 'failed|error|invalid|unknown' io.log; then
     cat io.log >&2
     fail "qemu-io $image: $*"
@@ -67,7 +70,7 @@ be64 () {
 }
 
 # compare IMAGE [PLUGIN-PARAMETER...]: serve the image read-only and hold
-# the export against QEMU, see qcow2-compare.py.  Options for the comparing
+# the export against QEMU, see FORMAT-compare.py.  Options for the comparing
 # program come from the array compare_options, those for the server (-r,
 # filters) from server_flags; $oracle names another image for QEMU to read.
 compare_options=()
@@ -77,8 +80,8 @@ compare () {
   shift
   compare_image="${oracle:-$image}"
   export compare_image
-  nbdkit "${server_flags[@]}" -U - qcow2 "$image" "$@" --run "
-    exec '$PYTHON' '$srcdir/qcow2-compare.py' \
+  nbdkit "${server_flags[@]}" -U - $tested_format "$image" "$@" --run "
+    exec '$PYTHON' '$srcdir/$tested_format-compare.py' \
         ${compare_options[*]} \"\$uri\" \"\$compare_image\"" ||
     fail "$image: the export differs from what QEMU reads"
 }
@@ -90,7 +93,7 @@ client () {
   local image="$2"
   shift 2
   export client_program
-  nbdkit "${server_flags[@]}" -U - qcow2 "$image" "$@" --run "
+  nbdkit "${server_flags[@]}" -U - $tested_format "$image" "$@" --run "
     exec '$PYTHON' '$srcdir/qcow2-client.py' \
         \"\$client_program\" \"\$uri\""
 }
@@ -115,7 +118,7 @@ culprit=
 refused () {
   local regex="$1" image="$2" status=0
   shift 2
-  bounded nbdkit -r -U - qcow2 "$image" "$@" \
+  bounded nbdkit -r -U - $tested_format "$image" "$@" \
           --run 'echo served' > refused.out 2> refused.log || status=$?
   check_refusal "$regex" "$image" $status
 }
@@ -136,6 +139,19 @@ check_refusal () {
   }
 }
 
+# refused_once REGEX IMAGE [PLUGIN-PARAMETER...]: ... with one message, and
+# the image stays as it was.
+refused_once () {
+  local before
+  before="$(digest "$2")"
+  refused "$@"
+  test "$(digest "$2")" = "$before" || fail "$2: the image changed"
+  test "$(grep -c 'error:' refused.log)" -eq 1 || {
+    cat refused.log >&2
+    fail "$2: not one message"
+  }
+}
+
 # digest FILE...: everything about files that a read-only server must not
 # change: bytes, length, blocks, times of change.
 digest () {
@@ -152,4 +168,44 @@ source_file () {
 # image_tool COMMAND ARGUMENT...: see qcow2-image.py
 image_tool () {
   "$PYTHON" "$srcdir/qcow2-image.py" "$@"
+}
+
+# to_raw IMAGE RAW [OPTIONS-OF-qemu-img-convert...]: what QEMU reads.
+to_raw () {
+  local image=$1 raw=$2
+  shift 2
+  rm -f "$raw"
+  qemu-img convert -q -f $tested_format "$@" -O raw "$image" "$raw"
+}
+
+# check_extents IMAGE [PLUGIN-PARAMETER...] < LIST: block status of the whole
+# disk must be these lines of "LENGTH KIND", in order, without gaps.  KIND is
+# one of these.
+DATA=0 ZERO=2 HOLE=3
+check_extents () {
+  local length kind
+  {
+    echo 'want = ['
+    while read -r length kind; do
+      echo "    ($((length)), $((kind))),"
+    done
+    cat <<'END'
+]
+size = h.get_size ()
+got = [(n, k) for _, n, k in status (0, size)]
+assert got == want, got
+# And one by one.
+at = 0
+for n, k in want:
+    assert status (at, size - at, nbd.CMD_FLAG_REQ_ONE) == [(at, n, k)], at
+    assert status (at, n, nbd.CMD_FLAG_REQ_ONE) == [(at, n, k)], at
+    assert status (at + n - 1, 1, nbd.CMD_FLAG_REQ_ONE) == \
+        [(at + n - 1, 1, k)], at
+    if n > 2:
+        assert status (at + 1, n - 2) == [(at + 1, n - 2, k)], at
+    at += n
+assert at == size
+END
+  } > extents.py
+  client extents.py "$@" || fail "$1: extents"
 }

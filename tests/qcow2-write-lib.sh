@@ -1,4 +1,5 @@
-# Common parts of the behaviour tests of writing through the qcow2 plugin.
+# Common parts of the behaviour tests of writing through the qcow2 plugin;
+# qcow-write-lib.sh makes them those of the qcow plugin.
 #
 # Source it after functions.sh and qcow2-lib.sh.
 #
@@ -30,14 +31,6 @@ sound_but_leaks () {
   fi
 }
 
-# to_raw IMAGE RAW [OPTIONS-OF-qemu-img-convert...]: what QEMU reads.
-to_raw () {
-  local image=$1 raw=$2
-  shift 2
-  rm -f "$raw"
-  qemu-img convert -q -f qcow2 "$@" -O raw "$image" "$raw"
-}
-
 # holds IMAGE MODEL: QEMU reads these bytes.  (It leaves out the end of
 # a disk that is not a multiple of 512.)
 holds () {
@@ -64,7 +57,8 @@ drive () {
   local image=$1 model=$2
   shift 2
   rm -f load.sock
-  start_nbdkit -P load.pid -U load.sock qcow2 "$image" "${plugin_args[@]}"
+  start_nbdkit -P load.pid -U load.sock $tested_format "$image" \
+               "${plugin_args[@]}"
   "$PYTHON" "$srcdir/qcow2-load.py" --ops "${LOAD_OPS:-$load_ops}" \
             --cluster "$(cluster_size "$image")" "$@" \
             'nbd+unix:///?socket=load.sock' "$model" ||
@@ -72,19 +66,44 @@ drive () {
   stop_nbdkit load.pid
 }
 
-# exercise IMAGE MODEL [OPTION-OF-qcow2-load.py...]: drive, then let QEMU
-# judge the image.
+# exercise IMAGE MODEL [OPTION-OF-qcow2-load.py...]: drive, then judge.
 exercise () {
   drive "$@"
   sound "$1"
   holds "$1" "$2"
 }
 
-# fresh IMAGE SIZE [OPTION-OF-qemu-img-create...]: an image, and its model
-# in IMAGE's name with .model in place of .qcow2.
+# crash IMAGE MODEL [OPTION-OF-qcow2-load.py...]: load, SIGKILL, and what QEMU
+# finds then.  MODEL becomes what is on the disk now.
+crash () {
+  local image=$1 model=$2
+  shift 2
+  rm -f crash.sock state
+  start_nbdkit -P crash.pid -U crash.sock $tested_format "$image" \
+               "${plugin_args[@]}"
+  "$PYTHON" "$srcdir/qcow2-load.py" --ops 100000 --barriers 0 \
+            --cluster "$(cluster_size "$image")" \
+            --kill "$(cat crash.pid)" --state state "$@" \
+            'nbd+unix:///?socket=crash.sock' "$model" ||
+    fail "$image: load $*"
+  kill_nbdkit crash.pid
+  sound_but_leaks "$image"
+  to_raw "$image" crash.raw
+  "$PYTHON" "$srcdir/qcow2-load.py" --judge state crash.raw ||
+    fail "$image: after a kill: $*"
+  cp crash.raw "$model"
+}
+
+# model_of IMAGE: its model has its name with .model in place of .FORMAT, and
+# the bytes that QEMU reads now.
+model_of () {
+  to_raw "$1" "${1%.$tested_format}.model"
+}
+
+# fresh IMAGE SIZE [OPTION-OF-qemu-img-create...]: an image, and its model.
 fresh () {
   create "$@"
-  to_raw "$1" "${1%.qcow2}.model"
+  model_of "$1"
 }
 
 # writing PYTHON-FILE IMAGE [PLUGIN-PARAMETER...]: run a program with the
@@ -93,7 +112,7 @@ writing () {
   local program=$1 image=$2
   shift 2
   rm -f client.sock
-  start_nbdkit -P client.pid -U client.sock qcow2 "$image" "$@"
+  start_nbdkit -P client.pid -U client.sock $tested_format "$image" "$@"
   "$PYTHON" "$srcdir/qcow2-client.py" "$program" \
             'nbd+unix:///?socket=client.sock' ||
     fail "$image: $program fails"

@@ -235,27 +235,7 @@ make
 poke_be64 bad.qcow $((entry + 8 * 5)) 0x10001
 run <<'END'
 others = [also_connect () for _ in range (5)]
-failed = []
-
-
-def submit (c, i):
-    buf = nbd.Buffer (C)
-
-    def done (err):
-        failed.append ((i, getattr (err, "value", err) != 0))
-        return 1
-
-    c.aio_pread (buf, i * C, done)
-
-
-for i in range (12):
-    for c in others:
-        submit (c, i)
-for c in others:
-    while c.aio_in_flight () > 0:
-        c.poll (-1)
-assert sorted (failed) == sorted ((i, i == 5) for i in range (12)
-                                  for _ in others), failed
+assert failing_reads (others, 12, C) == [5] * 5
 END
 
 # A table in the wrong byte order is not an empty disk: an image without

@@ -3,12 +3,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 . "$srcdir/functions.sh"
-requires_plugin qcow
-requires qemu-img --version
-requires qemu-io --version
-requires nbdinfo --version
+. "$srcdir/qcow-lib.sh"
 requires nbdcopy --version
-requires_python
 
 size=$((5 * 1024 * 1024))
 
@@ -20,19 +16,6 @@ make () {
   case " $*" in *\ size=* ) ;; * ) set -- size=$size "$@" ;; esac
   nbdkit -U - qcow "$image" create=true "$@" \
     --run 'nbdinfo --size "$uri"' > made || fail "cannot make $image: $*"
-}
-
-# io IMAGE COMMAND...: run qemu-io commands, none of which may fail.
-io () {
-  local image=$1 args=() c
-
-  shift
-  for c; do args+=(-c "$c"); done
-  qemu-io -f qcow "${args[@]}" "$image" > io.log 2>&1 || :
-  if grep -Eqi 'failed|error|invalid|verification' io.log; then
-    cat io.log >&2
-    fail "$image: qemu-io: $*"
-  fi
 }
 
 # Write with ours, at both ends and in the middle.

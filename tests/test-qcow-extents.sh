@@ -7,36 +7,10 @@
 . "$srcdir/qcow-lib.sh"
 
 K=1024
-DATA=0 HOLE=3
 
-# extents IMAGE [PARAMETER...] < LIST: block status of the whole disk must
-# be these lines of "LENGTH KIND" (KIND as above), in order, without gaps.
+# extents IMAGE [PARAMETER...] < LIST: check_extents, and compare with QEMU.
 extents () {
-  local length kind
-  {
-    echo 'want = ['
-    while read -r length kind; do
-      echo "    ($((length)), $((kind))),"
-    done
-    cat <<'END'
-]
-size = h.get_size ()
-got = [(n, k) for _, n, k in status (0, size)]
-assert got == want, got
-# And one by one.
-at = 0
-for n, k in want:
-    assert status (at, size - at, nbd.CMD_FLAG_REQ_ONE) == [(at, n, k)], at
-    assert status (at, n, nbd.CMD_FLAG_REQ_ONE) == [(at, n, k)], at
-    assert status (at + n - 1, 1, nbd.CMD_FLAG_REQ_ONE) == \
-        [(at + n - 1, 1, k)], at
-    if n > 2:
-        assert status (at + 1, n - 2) == [(at + 1, n - 2, k)], at
-    at += n
-assert at == size
-END
-  } > extents.py
-  client extents.py "$@" || fail "$1: extents"
+  check_extents "$@"
   compare_options=(--coalesced)
   compare "$@"
 }

@@ -54,6 +54,28 @@ expect_text log 'because the plugin cannot write it'
 stop_fixup
 fingerprint image | diff before - || fail "the image changed"
 
+# A flush that failed once: what can be read then may never reach the disk,
+# under whatever name (this plugin ignores it).
+tapdisk disk.raw flushed
+by_eval flushed
+touch fails
+serve_fixup -- eval image-bytes=true "${eval[@]}" can_flush='exit 0' \
+  flush="if rm '$tmpdir/fails'; then echo 'EIO once' >&2; exit 1; fi
+         exit 0"
+is_read_only flushed
+[ ! -e fails ] || fail "nothing was flushed"
+is_read_only flushed
+for name in other third; do
+  named="nbd+unix:///$name?socket=$tmpdir/sock"
+  if nbdinfo --can write "$named"; then
+    fail "after a failed flush $name can be written"
+  fi
+  nbdcopy "$named" served3
+  same served3 flushed.converted
+done
+stop_fixup
+expect_text log 'because flushing a conversion failed before'
+
 # Without Xen's header nobody may believe the table: no client at all.
 tapdisk disk.raw refused --header 0
 fingerprint refused > before

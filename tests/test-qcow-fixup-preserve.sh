@@ -289,3 +289,27 @@ truncate -s 32M new
 copy new
 "$PYTHON" -c 'open("raw", "wb").write(b"raw disk" * (4 << 20))'
 copy raw
+
+# ---- what is below takes whole blocks, longer than clusters
+
+qemu-img create -q -f qcow2 -o cluster_size=2k small 1M
+header plant small
+truncate -s 2M small
+header unknown small > small.unknown
+cat > blocks.py << 'END'
+whole = h.pread(8192, 0)
+h.trim(8192, 0)
+assert h.pread(4096, 0)[:2048] == whole[:2048]
+h.pwrite(whole, 0)
+h.zero(8192, 0)
+assert h.pread(8192, 0) == bytes(8192)
+h.pwrite(whole, 0)
+h.zero(4096, 0, nbd.CMD_FLAG_FUA)
+assert h.pread(8192, 0) == bytes(4096) + whole[4096:]
+h.pwrite(whole, 0)
+END
+serve_fixup -- --filter=blocksize-policy file small preserve=strict \
+  blocksize-minimum=4096 blocksize-error-policy=error
+run blocks.py
+stop_fixup
+header unknown small | diff small.unknown -

@@ -7,26 +7,6 @@
 . "$srcdir/qcow-lib.sh"
 . "$srcdir/qcow-write-lib.sh"
 
-# crash IMAGE MODEL [OPTION...]: load, SIGKILL, and what QEMU finds then.
-# MODEL becomes what is on the disk now.
-crash () {
-  local image=$1 model=$2
-  shift 2
-  rm -f crash.sock state
-  start_nbdkit -P crash.pid -U crash.sock qcow "$image" "${plugin_args[@]}"
-  "$PYTHON" "$srcdir/qcow2-load.py" --ops 100000 --barriers 0 \
-            --cluster "$(cluster_size "$image")" \
-            --kill "$(cat crash.pid)" --state state "$@" \
-            'nbd+unix:///?socket=crash.sock' "$model" ||
-    fail "$image: load $*"
-  kill_nbdkit crash.pid
-  sound "$image"
-  to_raw "$image" crash.raw
-  "$PYTHON" "$srcdir/qcow2-load.py" --judge state crash.raw ||
-    fail "$image: after a kill: $*"
-  cp crash.raw "$model"
-}
-
 # endure IMAGE: kill it again and again, with the seeds in $kills.
 endure () {
   local image=$1 model=${1%.qcow}.model

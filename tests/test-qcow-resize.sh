@@ -3,24 +3,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 . "$srcdir/functions.sh"
-requires_plugin qcow
-requires qemu-img --version
-requires qemu-io --version
-requires nbdinfo --version
-requires_python
-
-# io IMAGE COMMAND...: run qemu-io commands, none of which may fail.
-io () {
-  local image=$1 args=() c
-
-  shift
-  for c; do args+=(-c "$c"); done
-  qemu-io -f qcow "${args[@]}" "$image" > io.log 2>&1 || :
-  if grep -Eqi 'failed|error|invalid|verification' io.log; then
-    cat io.log >&2
-    fail "$image: qemu-io: $*"
-  fi
-}
+. "$srcdir/qcow-lib.sh"
 
 # resize IMAGE SIZE [PARAMETER...]
 resize () {

@@ -11,20 +11,6 @@ cat > common.py <<'END'
 import os
 
 C = int (os.environ["cluster"])
-HOLE, ZERO = 1, 2
-NO_HOLE = nbd.CMD_FLAG_NO_HOLE
-FAST = nbd.CMD_FLAG_FAST_ZERO
-
-
-def kind (at, length):
-    """The flags of a range, which must be one kind of extent."""
-    found = {f for _, _, f in status (at, length)}
-    assert len (found) == 1, (at, length, status (at, length))
-    return found.pop ()
-
-
-def is_zero (at, length):
-    return not any (h.pread (length, at))
 
 
 def blocks (name="disk.qcow"):

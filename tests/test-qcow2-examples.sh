@@ -3,34 +3,10 @@
 
 . "$srcdir/functions.sh"
 requires_plugin qcow2
-requires_filter cow
+. "$srcdir/examples-lib.sh"
 requires_filter partition
-requires qemu-img --version
-requires qemu-io --version
-requires nbdcopy --version
-requires nbdinfo --version
 requires sfdisk --version
-requires_python
-
-# nbdsh runs the first python3 in PATH, which need not have its module.
-mkdir bin
-ln -s "$PYTHON" bin/python3
-PATH=$tmpdir/bin:$PATH
-requires nbdsh -c 'print (1)'
-
-pod=$top_srcdir/plugins/qcow2/nbdkit-qcow2-plugin.pod
-
-# Examples are the indented paragraphs of the section, one to a file.
-mkdir examples
-sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod" |
-  awk '/^ / { if (!inside) n++; inside = 1
-              print substr ($0, 2) > sprintf ("examples/%02d", n); next }
-       { inside = 0 }'
-count=$(find examples -type f | wc -l)
-[ "$count" -ge 9 ] || fail "only $count examples found"
-[ "$count" -eq "$(grep -c '^ nbdkit' <(
-    sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod"))" ] ||
-  fail "an example does not begin with nbdkit"
+extract_examples qcow2 9
 
 # The files that they use.
 make_samples () {

@@ -7,26 +7,6 @@
 . "$srcdir/qcow2-lib.sh"
 . "$srcdir/qcow2-write-lib.sh"
 
-# crash IMAGE MODEL [OPTION...]: load, SIGKILL, and what QEMU finds then.
-# MODEL becomes what is on the disk now.
-crash () {
-  local image=$1 model=$2
-  shift 2
-  rm -f crash.sock state
-  start_nbdkit -P crash.pid -U crash.sock qcow2 "$image" "${plugin_args[@]}"
-  "$PYTHON" "$srcdir/qcow2-load.py" --ops 100000 --barriers 0 \
-            --cluster "$(cluster_size "$image")" \
-            --kill "$(cat crash.pid)" --state state "$@" \
-            'nbd+unix:///?socket=crash.sock' "$model" ||
-    fail "$image: load $*"
-  kill_nbdkit crash.pid
-  sound_but_leaks "$image"
-  to_raw "$image" crash.raw
-  "$PYTHON" "$srcdir/qcow2-load.py" --judge state crash.raw ||
-    fail "$image: after a kill: $*"
-  cp crash.raw "$model"
-}
-
 # endure IMAGE SIZE [OPTION-OF-qemu-img-create...]: kill it again and again,
 # with the seeds in $kills.
 endure () {

@@ -3,30 +3,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 
 . "$srcdir/functions.sh"
-requires_plugin qcow2
-requires qemu-img --version
-requires qemu-io --version
-requires nbdinfo --version
-requires_python
+. "$srcdir/qcow2-lib.sh"
 
 clean () {
   qemu-img check -q -f qcow2 "$1" > check.log 2>&1 || {
     cat check.log >&2
     fail "$1: qemu-img check: status $?"
   }
-}
-
-# io IMAGE COMMAND...: run qemu-io commands, none of which may fail.
-io () {
-  local image=$1 args=() c
-
-  shift
-  for c; do args+=(-c "$c"); done
-  qemu-io -f qcow2 "${args[@]}" "$image" > io.log 2>&1 || :
-  if grep -Eqi 'failed|error|invalid|verification' io.log; then
-    cat io.log >&2
-    fail "$image: qemu-io: $*"
-  fi
 }
 
 # resize IMAGE SIZE [PARAMETER...]

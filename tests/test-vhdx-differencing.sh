@@ -8,21 +8,6 @@
 . "$srcdir/vhdx-lib.sh"
 
 cat > chain.py <<'END'
-def some_runs (rnd, sectors):
-    """Runs of sectors, in order, from one sector to most of a block."""
-    at, out = 0, []
-    while at < sectors:
-        at += rnd.choice ((0, 1, 2, 7, 8, 9, 100, sectors // 3))
-        n = rnd.choice ((1, 2, 7, 8, 9, 63, 64, 500, sectors // 4))
-        if at + n > sectors:
-            break
-        out.append ((at, n))
-        at += n + 1
-        if rnd.random () < 0.1:
-            break
-    return out
-
-
 def layer (name, size, seed, block=MIB, sector=512, parent=None,
            logged=False):
     rnd = random.Random (seed)

@@ -6,32 +6,8 @@
 
 . "$srcdir/functions.sh"
 requires_plugin vhdx
-requires_filter cow
-requires qemu-img --version
-requires qemu-io --version
-requires nbdcopy --version
-requires nbdinfo --version
-requires_python
-
-# nbdsh runs the first python3 in PATH, which need not have its module.
-mkdir bin
-ln -s "$PYTHON" bin/python3
-PATH=$tmpdir/bin:$PATH
-requires nbdsh -c 'print (1)'
-
-pod=$top_srcdir/plugins/vhdx/nbdkit-vhdx-plugin.pod
-
-# Examples are the indented paragraphs of the section, one to a file.
-mkdir examples
-sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod" |
-  awk '/^ / { if (!inside) n++; inside = 1
-              print substr ($0, 2) > sprintf ("examples/%02d", n); next }
-       { inside = 0 }'
-count=$(find examples -type f | wc -l)
-[ "$count" -ge 14 ] || fail "only $count examples found"
-[ "$count" -eq "$(grep -c '^ nbdkit' <(
-    sed -n '/^=head1 EXAMPLES/,/^=head1 EXPORTS/p' "$pod"))" ] ||
-  fail "an example does not begin with nbdkit"
+. "$srcdir/examples-lib.sh"
+extract_examples vhdx 14
 
 # The files that they use, made once.  vm_ABC.avhdx is over vm_1.avhdx over
 # disk.vhdx; vm_DEF.avhdx, in a directory of its own, is over disk.vhdx;

@@ -78,3 +78,16 @@ test "$(digest *.vhdx)" = "$before" || fail "a file changed"
 
 # Nothing else appears beside the images either.
 test -z "$(find . -name '*.lock' -o -name '*~' -o -name '*.tmp')"
+
+# Who does not say -r is told once, in one line; who does, not at all.
+for flag in '' -r; do
+  nbdkit $flag -U - vhdx clean.vhdx 2> told.log --run '
+    for i in 1 2 3; do nbdinfo --size "$uri"; done' > sizes
+  [ "$(wc -l < sizes)" -eq 3 ] || fail "no three clients"
+  if [ "$flag" = -r ]; then
+    expect_no_text told.log .
+  else
+    expect_text told.log 'clean.vhdx: is served read-only: .*use nbdkit -r'
+    [ "$(grep -c . told.log)" -eq 1 ] || fail "told in more than one line"
+  fi
+done

@@ -239,6 +239,21 @@ def fill(seed, at, length):
                     for s in range(first, last))[skip:skip + length]
 
 
+def some_runs(rnd, sectors):
+    """Runs of sectors, in order, from one sector to most of a block."""
+    at, out = 0, []
+    while at < sectors:
+        at += rnd.choice((0, 1, 2, 7, 8, 9, 100, sectors // 3))
+        n = rnd.choice((1, 2, 7, 8, 9, 63, 64, 500, sectors // 4))
+        if at + n > sectors:
+            break
+        out.append((at, n))
+        at += n + 1
+        if rnd.random() < 0.1:
+            break
+    return out
+
+
 # ---------------------------------------------------------------------
 # The parts of an image.
 

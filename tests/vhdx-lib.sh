@@ -8,26 +8,8 @@
 nbdkit vhdx --version > /dev/null ||
   fail "the plugin under test can not be loaded"
 . "$srcdir/qcow2-lib.sh"
+tested_format=vhdx
 requires qemu-nbd --version
-
-# create IMAGE SIZE [OPTIONS-OF-qemu-img-create...]
-create () {
-  local image="$1" size="$2"
-  shift 2
-  qemu-img create -q -f vhdx "$@" "$image" $size
-}
-
-# io IMAGE COMMAND...: run qemu-io commands on a VHDX image, quietly.
-io () {
-  local image="$1" c args=()
-  shift
-  for c; do args+=(-c "$c"); done
-  if ! qemu-io -f vhdx "${args[@]}" "$image" > io.log 2>&1 ||
-     grep -Eqi 'failed|error|invalid|unknown' io.log; then
-    cat io.log >&2
-    fail "qemu-io $image: $*"
-  fi
-}
 
 # make: run a Python program, standard input, that makes images: see
 # vhdx-image.py.  "Image (...).save ('x.vhdx')" makes x.raw too, the disk.
@@ -76,38 +58,6 @@ like_qemu () {
   rm -f qemu.raw
   qemu-img convert -q -f vhdx -O raw "$1" qemu.raw
   oracle=qemu.raw same "$@"
-}
-
-# client PYTHON-FILE IMAGE [PLUGIN-PARAMETER...]
-client () {
-  client_program="$1"
-  shift
-  export client_program
-  serve "$@" -- "
-    exec '$PYTHON' '$srcdir/qcow2-client.py' \
-        \"\$client_program\" \"\$uri\""
-}
-
-# refused REGEX IMAGE [PLUGIN-PARAMETER...]
-refused () {
-  local regex="$1" image="$2" status=0
-  shift 2
-  bounded nbdkit -r -U - vhdx "$image" "$@" \
-          --run 'echo served' > refused.out 2> refused.log || status=$?
-  check_refusal "$regex" "$image" $status
-}
-
-# refused_once REGEX IMAGE [PLUGIN-PARAMETER...]: ... with one message, and
-# the image stays as it was.
-refused_once () {
-  local before
-  before="$(digest "$2")"
-  refused "$@"
-  test "$(digest "$2")" = "$before" || fail "$2: the image changed"
-  test "$(grep -c 'error:' refused.log)" -eq 1 || {
-    cat refused.log >&2
-    fail "$2: not one message"
-  }
 }
 
 # quietly COMMAND...: its messages must not hold a warning or an error.

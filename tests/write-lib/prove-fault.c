@@ -122,6 +122,9 @@ SPARE_SOURCE (source_sync, (struct source *src), (src))
 SPARE_SOURCE (source_truncate, (struct source *src, uint64_t len),
               (src, len))
 SPARE_SOURCE (source_grow, (struct source *src, uint64_t len), (src, len))
+SPARE_SOURCE (source_grow_ahead,
+              (struct source *src, uint64_t len, uint32_t unit),
+              (src, len, unit))
 
 /* ---- pages of the metadata cache: none stays pinned */
 

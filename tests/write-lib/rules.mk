@@ -24,6 +24,7 @@ FAULT_FLAGS = \
 	-Wl,--wrap=cache_get \
 	-Wl,--wrap=cache_put \
 	-Wl,--wrap=source_grow \
+	-Wl,--wrap=source_grow_ahead \
 	-Wl,--wrap=source_pread \
 	-Wl,--wrap=source_pread_padded \
 	-Wl,--wrap=source_pwrite \

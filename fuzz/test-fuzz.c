@@ -1,21 +1,19 @@
-/* Run the qcow2 fuzz target without libFuzzer: over the corpus and a fixed
+/* Run a fuzz target without libFuzzer: over its corpus and a fixed
  * number of its mutants, the same ones each time.
  *
- *   test-fuzz-qcow2 [FILE...]     runs the target on these files instead
+ *   test-fuzz-FORMAT [FILE...]     runs the target on these files instead
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
 
 #include <config.h>
 
-#include "corpus-qcow2.h"
+#include "corpus.h"
 #include "fuzz.h"
 #include "image/image.h"
 #include "include/testing.h"
-#include "qcow2/qcow2.h"
 #include "source/memory.h"
 
-#define NR_MUTANTS 400
 #define MAX_FILE_LEN (16 * 1024 * 1024)
 
 static unsigned mutate_seed;
@@ -37,14 +35,15 @@ LLVMFuzzerMutate (uint8_t *data, size_t len, size_t max_len)
 
 /* Without mutation it must open, or the mutants show nothing. */
 static void
-check_opens (const struct test_image *t)
+check_opens (const uint8_t *bytes, size_t len)
 {
-  CLEANUP_SOURCE struct source *src =
-    source_memory_copy ("image", t->bytes, t->len, INT64_MAX);
+  CLEANUP_SOURCE struct source *src = corpus.source
+    ? corpus.source (bytes, len)
+    : source_memory_copy ("image", bytes, len, INT64_MAX);
   struct image *img;
 
   CHECK (src != NULL);
-  img = image_open (&qcow2_format, src, "image", 65536);
+  img = image_open (corpus.format, src, "image", 65536);
   CHECK (img != NULL);
   image_close (img);
 }
@@ -52,27 +51,28 @@ check_opens (const struct test_image *t)
 static void
 test_image_and_mutants (unsigned i)
 {
-  struct test_image t;
-  uint8_t *bytes;
+  uint8_t *bytes, *mutant;
   unsigned seed;
+  size_t len;
 
-  corpus_qcow2_make (i, &t);
-  check_opens (&t);
-  LLVMFuzzerTestOneInput (t.bytes, t.len);
-  bytes = malloc (t.len);
-  CHECK (bytes != NULL);
-  for (seed = 0; seed < NR_MUTANTS; ++seed) {
-    size_t len = t.len;
+  corpus.make (i, &bytes, &len);
+  check_opens (bytes, len);
+  LLVMFuzzerTestOneInput (bytes, len);
+  mutant = malloc (len);
+  CHECK (mutant != NULL);
+  for (seed = 0; seed < corpus.nr_mutants; ++seed) {
+    size_t mutant_len = len;
     unsigned n;
 
-    memcpy (bytes, t.bytes, len);
+    memcpy (mutant, bytes, len);
     mutate_seed = seed;
     for (n = 0; n <= seed % 3; ++n)
-      len = LLVMFuzzerCustomMutator (bytes, len, t.len, seed * 4 + n);
-    LLVMFuzzerTestOneInput (bytes, len);
+      mutant_len = LLVMFuzzerCustomMutator (mutant, mutant_len, len,
+                                            seed * 4 + n);
+    LLVMFuzzerTestOneInput (mutant, mutant_len);
   }
+  free (mutant);
   free (bytes);
-  test_image_free (&t);
 }
 
 static void
@@ -99,7 +99,7 @@ main (int argc, char *argv[])
   for (arg = 1; arg < argc; ++arg)
     run_file (argv[arg]);
   if (argc == 1)
-    for (i = 0; i < CORPUS_QCOW2_NR; ++i)
+    for (i = 0; i < corpus.nr; ++i)
       test_image_and_mutants (i);
   return EXIT_SUCCESS;
 }

@@ -1,6 +1,6 @@
-/* Write the fuzzer's first VHDX images into a directory.
+/* Write a fuzzer's first images into a directory.
  *
- *   make-corpus-vhdx DIRECTORY
+ *   make-corpus-FORMAT DIRECTORY
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -10,19 +10,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "corpus-vhdx.h"
+#include "corpus.h"
 
 static int
 write_image (const char *dir, unsigned i)
 {
   uint8_t *bytes;
   size_t len;
-  const char *what = corpus_vhdx_make (i, &bytes, &len);
+  const char *what = corpus.make (i, &bytes, &len);
   char path[4096];
   FILE *f;
   int r = -1;
 
-  snprintf (path, sizeof path, "%s/%s.vhdx", dir, what);
+  snprintf (path, sizeof path, "%s/%s.%s", dir, what, corpus.suffix);
   f = fopen (path, "wb");
   if (f) {
     r = fwrite (bytes, 1, len, f) == len ? 0 : -1;
@@ -44,7 +44,7 @@ main (int argc, char *argv[])
     fprintf (stderr, "usage: %s DIRECTORY\n", argv[0]);
     return EXIT_FAILURE;
   }
-  for (i = 0; i < CORPUS_VHDX_NR; ++i)
+  for (i = 0; i < corpus.nr; ++i)
     if (write_image (argv[1], i) == -1)
       return EXIT_FAILURE;
   return EXIT_SUCCESS;
