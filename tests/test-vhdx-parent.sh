@@ -149,6 +149,10 @@ opens three.raw child/both.vhdx path-map=d:=mnt
 refused 'disks.two.vhdx", ".*disks.x.three.vhdx".*"two.vhdx", "three.vhdx".*(backing=|path-map=)' \
         child/both.vhdx path-map=e:=mnt
 refused 'd:.disks.two.vhdx' child/drive.vhdx
+bases <<'END'
+over ("control.vhdx", ("absolute_win32_path", "d:\\\x1b[31m\nFAKE\\gone.vhdx"))
+END
+refused 'not found.*"d:..\[31m.FAKE.gone.vhdx"' control.vhdx
 for value in d: =mnt d:= ''; do
   expect_fail map.log nbdkit -r -U - vhdx one.vhdx path-map="$value" \
               --run true

@@ -125,6 +125,7 @@ no_memory (const struct image *img)
 static char *
 none_exists (const struct image *img, bool several)
 {
+  CLEANUP_FREE char *recorded = policy_show (img->backing_name ?: "");
   char *const *c = img->backing_candidates;
   char *text = strdup ("");
 
@@ -138,12 +139,15 @@ none_exists (const struct image *img, bool several)
     report_error ("%s: has a backing file, but records no path to it; name "
                   "it with backing=PATH", img->name);
   else
-    report_error ("%s: its backing file was not found: recorded is \"%s\"; "
-                  "looked for %s in the image's directory%s; name it with "
-                  "backing=PATH, or its place with path-map=", img->name,
-                  img->backing_name ?: "", text ?: "it",
-                  several ? ", where several match but for upper and lower "
-                  "case" : "");
+    report_error ("%s: %s: recorded is %s; looked for %s in the image's "
+                  "directory%s; name it with backing=PATH, or its place with "
+                  "path-map=", img->name,
+                  several ? "which file its backing file is cannot be told"
+                  : "its backing file was not found",
+                  recorded && *recorded ? recorded : "something",
+                  text ?: "it",
+                  several ? ", where several files match but for upper and "
+                  "lower case" : "");
   free (text);
   errno = ENOENT;
   return NULL;

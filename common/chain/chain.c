@@ -290,6 +290,7 @@ choose_base_format (const struct chain *chain, size_t at, struct source *src,
 {
   const char *by_user = at == 0 ? chain->settings->backing_format : NULL;
   const char *wanted = by_user ?: chain->layers[at].image->backing_format;
+  CLEANUP_FREE char *shown = NULL;
   const struct format *format;
   char known[128];
 
@@ -298,10 +299,11 @@ choose_base_format (const struct chain *chain, size_t at, struct source *src,
   format = probe_find (chain->settings->formats, wanted);
   if (format == NULL) {
     list_formats (chain, known, sizeof known);
+    shown = policy_show (wanted);
     report_error ("%s: %s \"%s\" of its backing file %s is not known; "
                   "what can be read is %s", chain->layers[at].name,
                   by_user ? "the format (backing-format=)"
-                  : "the recorded format", wanted, src->name, known);
+                  : "the recorded format", shown ?: "?", src->name, known);
     errno = ENOTSUP;
   }
   return format;

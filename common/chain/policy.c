@@ -69,13 +69,24 @@ policy_is_json (const char *name)
   return strncmp (name, "json:", 5) == 0;
 }
 
-static bool
-has_control_character (const char *name)
+bool
+policy_has_control (const char *name)
 {
   for (; *name; name++)
     if ((unsigned char) *name < ' ' || *name == 0x7f)
       return true;
   return false;
+}
+
+char *
+policy_show (const char *name)
+{
+  char *shown = strdup (name);
+
+  for (char *p = shown; p && *p; p++)
+    if ((unsigned char) *p < ' ' || *p == 0x7f)
+      *p = '?';
+  return shown;
 }
 
 /* The length of the directory part of 'path', with its last slash. */
@@ -168,7 +179,7 @@ judge_name (const char *image, const char *recorded)
 {
   if (recorded[0] == '\0')
     return POLICY_EMPTY;
-  if (has_control_character (recorded))
+  if (policy_has_control (recorded))
     return POLICY_CONTROL;
   if (policy_is_json (recorded))
     return POLICY_JSON;
@@ -228,7 +239,7 @@ policy_judge (const struct policy *policy, const char *image,
     return 0;
   }
   verdict->answer = judge_file (policy, image, role, verdict, st.st_mode);
-  if (has_control_character (verdict->real)) /* a link may lead to such */
+  if (policy_has_control (verdict->real)) /* a link may lead to such */
     verdict->answer = POLICY_CONTROL;
   return 0;
 }

@@ -82,6 +82,14 @@ extern const char *policy_explain (const struct policy_verdict *verdict);
 extern bool policy_is_protocol (const char *name);
 extern bool policy_is_json (const char *name);
 
+/* Has 'name' characters that are not fit for a log or a terminal? */
+extern bool policy_has_control (const char *name);
+
+/* 'name' with '?' for each of these, for messages.  Owned by the caller;
+ * NULL with errno ENOMEM.
+ */
+extern char *policy_show (const char *name);
+
 /* 'name' as a shell word, for messages that are to be pasted.  Owned by
  * the caller; NULL with errno ENOMEM.
  */

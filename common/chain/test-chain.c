@@ -343,6 +343,8 @@ test_formats (void)
   set.backing_format = NULL;
   expect_refused (&set, ENOTSUP, "\"vmdk\"");
   expect_said ("what can be read is raw, fake, mute");
+  put ("top", "FAKE\nbacking=base\nformat=\033[31mq\a\n");
+  expect_refused (&set, ENOTSUP, "\"?[31mq?\"");
 }
 
 /* Where the format has no place for it the base is what it looks like, but

@@ -268,6 +268,18 @@ test_quote (void)
 }
 
 static void
+test_show (void)
+{
+  CLEANUP_FREE char *plain = policy_show ("a \303\244'\\");
+  CLEANUP_FREE char *tamed = policy_show ("\033[31m\n\x7f.");
+
+  assert (plain && strcmp (plain, "a \303\244'\\") == 0);
+  assert (!policy_has_control (plain));
+  assert (tamed && strcmp (tamed, "?[31m??.") == 0);
+  assert (policy_has_control ("a\037") && policy_has_control ("\x7f"));
+}
+
+static void
 remove_tree (void)
 {
   char command[sizeof dir + 16];
@@ -286,6 +298,7 @@ main (void)
   test_data_files ();
   test_allowed ();
   test_quote ();
+  test_show ();
   remove_tree ();
   return 0;
 }

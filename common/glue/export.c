@@ -191,6 +191,12 @@ open_layer (struct life *life, const char *number)
 static struct export *
 open_other (struct life *life, const char *name)
 {
+  if (policy_has_control (name)) { /* a client's, and not fit for a log */
+    nbdkit_error ("there is no export of the name that a client asked for, "
+                  "which has control characters");
+    errno = ENOENT;
+    return NULL;
+  }
   if (strncmp (name, LAYER, strlen (LAYER)) == 0)
     return open_layer (life, name + strlen (LAYER));
   if (strncmp (name, SNAPSHOT, strlen (SNAPSHOT)) == 0)

@@ -57,12 +57,14 @@ nbdkit_debug (const char *fmt, ...)
 void __attribute__ ((format (printf, 1, 2)))
 nbdkit_error (const char *fmt, ...)
 {
+  char text[1024];
   va_list args;
 
   va_start (args, fmt);
-  vfprintf (stderr, fmt, args);
+  vsnprintf (text, sizeof text, fmt, args);
   va_end (args);
-  fputc ('\n', stderr);
+  CHECK (!policy_has_control (text)); /* whatever clients asked for */
+  fprintf (stderr, "%s\n", text);
 }
 
 /* ---- files */
@@ -159,7 +161,8 @@ test_names (void)
     "foo", "layer", "layer:", "layer:2", "layer:00", "layer:01", "layer:0x1",
     "layer:-1", "layer:+1", "layer: 1", "layer:1 ", "layer:4294967297",
     "layer:18446744073709551617", "Layer:1", "snapshot", "snapshot:",
-    "snapshot:2", "snapshot:s", "snapshot:s11", " ",
+    "snapshot:2", "snapshot:s", "snapshot:s11", " ", "foo\nFAKE",
+    "snapshot:\033[31m", "layer:\a",
   };
   static const struct {
     const char *name;

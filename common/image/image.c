@@ -171,7 +171,7 @@ const char *
 image_why_read_only (const struct image *img)
 {
   if (img->format->reserve == NULL)
-    return "writing this format is not supported yet";
+    return img->why_read_only ?: "writing this format is not supported";
   return img->why_read_only;
 }
 

@@ -65,7 +65,8 @@ struct image {
   uint32_t unit;                /* of allocation, a power of two */
   uint32_t zero_unit;           /* of unmap, a power of two, <= unit */
   bool wants_backing;           /* a base is recorded */
-  char *backing_name;           /* as recorded; NULL; owned */
+  char *backing_name;           /* as recorded; NULL; owned; if there are
+                                   candidates, all that was, in quotes */
   char *backing_format;         /* as recorded; NULL: not recorded; owned */
   char **backing_candidates;    /* instead of backing_name: names of which
                                    the first that exists counts; ends with

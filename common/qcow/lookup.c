@@ -116,6 +116,15 @@ warn_of_end (struct walk *w, uint64_t host)
                   "cut short", w->img->name, w->guest, host, w->file_len);
 }
 
+/* Is it the stream of zeroes that this disk's writer uses?  Entries that
+ * name it hold no space of their own.
+ */
+static bool
+is_zero_stream (const struct walk *w, uint64_t entry)
+{
+  return w->img->is_writable && w->q->writer->zero_entry == entry;
+}
+
 /* Answer what the L2 entry says, as far as its cluster is asked for;
  * 'place' is its offset in the file.
  */
@@ -147,6 +156,10 @@ add_cluster (struct walk *w, uint64_t entry, uint64_t place)
     ext.writable = qcow_is_writable (w->img, &c);
     break;
   case QCOW_COMPRESSED:
+    if (is_zero_stream (w, entry)) {
+      add_plain (w, EXTENT_ZERO, ext.len);
+      return;
+    }
     ext.type = EXTENT_PACKED;
     ext.codec = CODEC_DEFLATE;
     ext.host = c.host;

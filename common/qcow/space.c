@@ -32,10 +32,6 @@
 #define CHUNK_BYTES (CHUNK_CLUSTERS / 4)
 #define NR_CHUNKS (QCOW_MAX_CLUSTERS / CHUNK_CLUSTERS)
 
-/* The file grows by so many bytes at least, and at most ahead of need. */
-#define MIN_GROWTH (UINT64_C (1) << 20)
-#define MAX_GROWTH (UINT64_C (1) << 26)
-
 /* Free space within the file is used again when there is so much of it, in
  * bytes, and it is an eighth of all.
  */
@@ -63,6 +59,9 @@ struct qcow_space {
                                    it was never taken; UINT64_MAX: none */
   uint64_t nr_free;             /* below 'end' */
   uint64_t cursor;              /* where to look for them */
+  uint64_t none_len, none_end;  /* no run of so many is free below that end;
+                                   none_end 0: not known */
+  uint64_t nr_looked_at;
   uint64_t initial_len;         /* of the file, bytes */
 
   struct drop *drops;           /* format lock; owned */
@@ -240,6 +239,12 @@ qcow_space_end (const struct qcow_space *s)
   return s->end;
 }
 
+uint64_t
+qcow_space_looked_at (const struct qcow_space *s)
+{
+  return s->nr_looked_at;
+}
+
 /* ---- taking */
 
 /* Clusters there can be at all. */
@@ -269,21 +274,21 @@ free_run (const struct qcow_space *s, uint64_t i, uint64_t max)
   return n;
 }
 
-/* Find a run of free clusters below the end, once round from the cursor,
- * or among 'max' clusters from there.  Its length, from *first on; 0: there
- * is none.
+/* Find a run of free clusters below 'end', once round from the cursor, or
+ * among 'max' clusters from there.  Its length, from *first on; 0: there is
+ * none.
  */
 static uint64_t
-find_run (struct qcow_space *s, uint64_t wanted, uint64_t least,
-          uint64_t max, uint64_t *first)
+find_run (struct qcow_space *s, uint64_t end, uint64_t wanted,
+          uint64_t least, uint64_t max, uint64_t *first)
 {
-  const uint64_t end = MIN (s->end, capacity (s));
   uint64_t i = s->cursor < end ? s->cursor : 0, seen = 0, n;
 
-  if (s->nr_free < least)
+  if (s->nr_free < least || (least >= s->none_len && end <= s->none_end))
     return 0;
   while (seen < MIN (end, max)) {
     n = free_run (s, i, MIN (wanted, end - i));
+    s->nr_looked_at += n + 1;
     if (n >= least && n > 0) {
       s->cursor = i + n;
       *first = i;
@@ -295,6 +300,10 @@ find_run (struct qcow_space *s, uint64_t wanted, uint64_t least,
       i = 0;
   }
   s->cursor = i;                /* where to go on */
+  if (max >= end) {
+    s->none_len = least;
+    s->none_end = end;
+  }
   return 0;
 }
 
@@ -311,17 +320,53 @@ find_behind (struct qcow_space *s, uint64_t wanted, uint64_t least,
   return MIN (wanted, there);
 }
 
-static int
-grow_file (struct qcow_space *s, uint64_t end)
+/* Have the file reach to the end of the run of 'n' from 'first' on, or of
+ * 'least' of them.  How many it is; 0: it cannot; -1, reported.
+ */
+static int64_t
+reach (struct qcow_space *s, uint64_t first, uint64_t n, uint64_t least)
 {
-  struct source *src = s->img->source;
-  const uint64_t len = source_len (src);
-  uint64_t step;
+  while (source_grow_ahead (s->img->source, (first + n) << s->bits,
+                            1 << s->bits) == -1) {
+    if (errno != ENOSPC)
+      return -1;
+    if (n <= MAX (least, 1))
+      return 0;
+    n = MAX (n / 2, least);
+  }
+  return n;
+}
 
-  if (!src->can_grow || len >= end)
-    return 0;
-  step = MIN (MAX (len / 8, MIN_GROWTH), MAX_GROWTH);
-  return source_grow (src, round_up (MAX (end, len + step), MIN_GROWTH));
+/* Where space is looked for, in this order. */
+enum where {
+  REUSED,                       /* where much is free, but not for long */
+  BEHIND,                       /* behind everything */
+  BELOW,                        /* before the end of what is in use */
+  INSIDE,                       /* before the end of the file */
+  NOWHERE
+};
+
+static uint64_t
+find (struct qcow_space *s, enum where where, uint64_t wanted,
+      uint64_t least, uint64_t *first)
+{
+  const uint64_t end = MIN (s->end, capacity (s));
+
+  switch (where) {
+  case REUSED:
+    return prefers_reuse (s)
+      ? find_run (s, end, wanted, least, MAX_LOOKED_AT, first) : 0;
+  case BEHIND:
+    return find_behind (s, wanted, least, first);
+  case BELOW:
+    return find_run (s, end, wanted, least, UINT64_MAX, first);
+  case INSIDE:
+    return find_run (s, MIN (end, source_len (s->img->source) >> s->bits),
+                     wanted, least, UINT64_MAX, first);
+  case NOWHERE:
+    break;
+  }
+  return 0;
 }
 
 /* Note that [first, first+n) is in use. */
@@ -340,21 +385,21 @@ int64_t
 qcow_space_take (struct qcow_space *s, uint64_t wanted, uint64_t least,
                  enum qcow_use use, uint64_t *first, bool *reads_zero)
 {
-  uint64_t n = 0;
+  enum where where = REUSED;
+  int64_t n = 0;
 
   assert_held (&s->img->format_lock);
-  if (prefers_reuse (s))
-    n = find_run (s, wanted, least, MAX_LOOKED_AT, first);
-  if (n == 0)
-    n = find_behind (s, wanted, least, first);
-  if (n == 0)
-    n = find_run (s, wanted, least, UINT64_MAX, first);
-  if (n == 0) {
-    errno = ENOSPC;
-    return -1;
+  for (; where < NOWHERE && n == 0; ++where) {
+    n = find (s, where, wanted, least, first);
+    if (n == 0)
+      continue;
+    if (have_chunks (s, *first, n) == -1)
+      return -1;
+    n = reach (s, *first, n, least);
   }
-  if (have_chunks (s, *first, n) == -1 ||
-      grow_file (s, (*first + n) << s->bits) == -1)
+  if (n == 0)
+    errno = ENOSPC;
+  if (n <= 0)
     return -1;
   take_run (s, *first, n, use);
   *reads_zero = *first >= s->zero_from;
@@ -369,6 +414,7 @@ set_free (struct qcow_space *s, uint64_t first, uint64_t nr)
   for (uint64_t i = first; i < first + nr; ++i)
     set_use (s, i, QCOW_FREE);
   s->nr_free += nr;
+  s->none_end = 0;
 }
 
 void

@@ -62,9 +62,13 @@ extern enum qcow_use qcow_space_use (const struct qcow_space *s,
 /* The first cluster behind all that are in use. */
 extern uint64_t qcow_space_end (const struct qcow_space *s);
 
+/* How many clusters were looked at in search of free ones; format lock. */
+extern uint64_t qcow_space_looked_at (const struct qcow_space *s);
+
 /* Take 'wanted' clusters in a row, or fewer, but 'least'; have the file
- * reach to their end.  Returns how many, from *first on; *reads_zero tells
- * whether all read as zeroes.
+ * reach to their end: where it cannot grow so far, what is free in it is
+ * taken.  Returns how many, from *first on; *reads_zero tells whether all
+ * read as zeroes.
  *
  * -1: errno ENOSPC, unreported; ENOMEM, EIO..., reported.
  */

@@ -179,6 +179,38 @@ test_changed (void)
   }
 }
 
+/* Nor is a plan made with a header that is out of date: its table would be
+ * taken for what an interrupted run left, and be cut off.
+ */
+static void
+test_stale_header (void)
+{
+  static const struct form form = {
+    "stale header", { SMALL, .xen = TEST_QCOW_XEN_16,
+                      .order = TEST_QCOW_LITTLE }, .flags = 3,
+    .new_cksum = true,
+  };
+  struct tape tape;
+  struct bed bed;
+  struct run run;
+
+  bed_make (&bed, &form);
+  CHECK (run_begin (&run, bed.image.src) == 0);
+  test_qcow_poke (&bed.image, QCOW_AT_L1_HOST, 8, 1 << 20);
+  tape_begin (&tape, bed.image.src, true);
+  test_messages_forget ();
+  CHECK_FAILS (qcow_convert_plan (tape.src, "image", &run.h, &run.v,
+                                  &run.plan), EIO);
+  CHECK (test_messages.nr_errors == 1);
+  CHECK (!run.plan.is_needed && run.plan.why_not == NULL);
+  for (enum way way = GROWING; way <= FIXED; ++way)
+    CHECK (run_carry_out (&run, tape.src, way) == 0);
+  CHECK (nr_changes (&tape) == 0);
+  qcow_verdict_free (&run.v);
+  tape_end (&tape);
+  bed_free (&bed);
+}
+
 /* Ambiguous entries, and nowhere to note what they mean: in place it is
  * refused, with a copy it is done.
  */
@@ -318,6 +350,7 @@ main (void)
   test_damaged_big ();
   test_unaligned ();
   test_changed ();
+  test_stale_header ();
   test_no_room ();
   test_table_elsewhere ();
   test_tiny ();

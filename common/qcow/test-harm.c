@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "image/image.h"
+#include "image/read.h"
 #include "include/checked.h"
 #include "include/testing.h"
 #include "qcow/entry.h"
@@ -392,9 +393,54 @@ test_old_checksum (void)
   test_qcow_free (&t);
 }
 
+/* What was cleared over a base is told as zeroes, by who wrote it and by
+ * who opens it for writing next; other streams are not.
+ */
+static void
+test_zero_stream (void)
+{
+  const struct test_qcow_spec spec = {
+    .disk_len = 4 * SPAN, .cluster_bits = 12, .l2_bits = 9,
+    .backing = "/base.img", .is_empty = true,
+  };
+  struct extent ext[4];
+  struct test_qcow t;
+  struct image *img;
+
+  test_qcow_make (&t, &spec);
+  test_qcow_add_packed (&t, 5 * C, 9);
+  for (unsigned round = 0; round < 2; ++round) {
+    img = open_writable (&t);
+    CHECK (image_zero (img, 4 * C, C, true, false) == 0);
+    CHECK (image_lookup (img, 0, 7 * C, ext, 4) == 4);
+    CHECK (ext[0].type == EXTENT_BACKING && ext[0].len == C);
+    CHECK (ext[1].type == EXTENT_ZERO && ext[1].len == 4 * C);
+    CHECK (!ext[1].allocated);
+    CHECK (ext[2].type == EXTENT_PACKED && ext[2].len == C);
+    CHECK (ext[3].type == EXTENT_BACKING && ext[3].len == C);
+    check_cluster (img, 2 * C, 0);
+
+    /* It is written like anything else. */
+    write_cluster (img, 3 * C, 7);
+    CHECK (image_lookup (img, 3 * C, C, ext, 4) == 1);
+    CHECK (ext[0].type == EXTENT_DATA && ext[0].writable);
+    CHECK (image_zero (img, C, 3 * C, true, false) == 0);
+    CHECK (image_lookup (img, C, 4 * C, ext, 4) == 1);
+    CHECK (ext[0].type == EXTENT_ZERO);
+    finish (img);
+  }
+  img = open_image (&t);
+  CHECK (image_lookup (img, C, C, ext, 4) == 1);
+  CHECK (ext[0].type == EXTENT_PACKED);
+  check_cluster (img, C, 0);
+  image_close (img);
+  test_qcow_free (&t);
+}
+
 int
 main (void)
 {
+  test_zero_stream ();
   test_ambiguous ();
   test_new_tables ();
   test_old_checksum ();

@@ -9,6 +9,7 @@
 
 #include "image/image.h"
 #include "image/pass.h"
+#include "include/cleanup.h"
 #include "include/testing.h"
 #include "qcow/qcow.h"
 #include "qcow/space.h"
@@ -28,14 +29,30 @@ struct bed {
   struct qcow_space *s;
 };
 
+/* Put the file where it can grow up to 'limit' only. */
 static void
-bed_make (struct bed *bed, uint64_t file_len, bool can_grow)
+set_limit (struct test_qcow *t, uint64_t limit)
+{
+  const size_t len = source_len (t->src);
+  CLEANUP_FREE uint8_t *bytes = malloc (len);
+
+  CHECK (bytes != NULL);
+  CHECK (source_pread (t->src, bytes, len, 0) == 0);
+  source_put (t->src);
+  t->src = source_memory_copy ("image", bytes, len, limit);
+  CHECK (t->src != NULL);
+}
+
+static void
+bed_make_limited (struct bed *bed, uint64_t file_len, bool can_grow,
+                  uint64_t limit)
 {
   const struct test_qcow_spec spec = {
     .disk_len = 8 * MIB, .is_empty = true, .file_len = file_len,
   };
 
   test_qcow_make (&bed->t, &spec);
+  set_limit (&bed->t, limit);
   bed->t.src->can_grow = can_grow;
   bed->img = image_open (&qcow_format, bed->t.src, "image", MIB);
   CHECK (bed->img != NULL);
@@ -43,6 +60,12 @@ bed_make (struct bed *bed, uint64_t file_len, bool can_grow)
   CHECK (image_begin_writing (bed->img) == 0);
   bed->s = qcow_space_new (bed->img, BITS);
   CHECK (bed->s != NULL);
+}
+
+static void
+bed_make (struct bed *bed, uint64_t file_len, bool can_grow)
+{
+  bed_make_limited (bed, file_len, can_grow, INT64_MAX);
 }
 
 static void
@@ -162,6 +185,88 @@ test_behind_end (void)
   first = take (&bed, 8, 8, 8, false);
   CHECK (first == 10);
   CHECK (take (&bed, far, far, far, true) == far + 1);
+  bed_free (&bed);
+}
+
+/* A file system has a limit, too: all of the file can be used, up to that,
+ * and what is free in it.
+ */
+static void
+test_limit (void)
+{
+  const uint64_t limit = 5 * MIB / C + 3;
+  struct bed bed;
+  uint64_t cut;
+
+  bed_make_limited (&bed, 10 * C, true, limit * C + 100);
+  CHECK (qcow_space_mark (bed.s, 0, 4, QCOW_META) == 0);
+  CHECK (qcow_space_mark (bed.s, 9, 1, QCOW_ONCE) == 0);
+  qcow_space_gathered (bed.s);
+  CHECK (take (&bed, limit - 12, 1, limit - 12, true) == 10);
+  CHECK (take (&bed, 4, 3, 4, false) == 4);     /* 2 are left behind */
+  CHECK (take (&bed, 8, 1, 2, true) == limit - 2);
+  CHECK (source_len (bed.t.src) == limit * C);
+  check_full (&bed, 3, 3);
+  CHECK (take (&bed, 8, 1, 1, false) == 8);
+  check_full (&bed, 1, 1);
+  cut = drop (&bed, 20, 4);
+  qcow_space_durable (bed.s, cut);
+  CHECK (take (&bed, 8, 1, 4, false) == 20);
+  check_full (&bed, 1, 1);
+  bed_free (&bed);
+}
+
+/* Behind a cluster that an entry names far beyond what the file can reach
+ * nothing can be taken, but before it.
+ */
+static void
+test_far (void)
+{
+  const uint64_t limit = 20, far = UINT64_C (1) << 24;
+  struct bed bed;
+
+  bed_make_limited (&bed, 10 * C, true, limit * C);
+  CHECK (qcow_space_mark (bed.s, 0, 10, QCOW_META) == 0);
+  CHECK (qcow_space_mark (bed.s, far, 1, QCOW_ONCE) == 0);
+  qcow_space_gathered (bed.s);
+  CHECK (take (&bed, 7, 1, 7, false) == 10);
+  CHECK (take (&bed, 2, 2, 2, false) == 17);
+  CHECK (take (&bed, 1, 1, 1, false) == 19);
+  check_full (&bed, 1, 1);
+  {
+    LOCK_SCOPE (&bed.img->format_lock);
+    qcow_space_undo (bed.s, 12, 1);
+  }
+  CHECK (take (&bed, 1, 1, 1, false) == 12);
+  bed_free (&bed);
+}
+
+/* That nothing is free is found out once. */
+static void
+test_full (void)
+{
+  const uint64_t nr = MIB / C * 64;
+  struct bed bed;
+  uint64_t i, looked, cut;
+
+  bed_make (&bed, nr * C, false);
+  for (i = 0; i < nr; i += 2)
+    CHECK (qcow_space_mark (bed.s, i, 1, QCOW_ONCE) == 0);
+  qcow_space_gathered (bed.s);
+  check_full (&bed, 2, 2);
+  looked = qcow_space_looked_at (bed.s);
+  CHECK (looked >= nr);
+  for (i = 2; i < 100; ++i)
+    check_full (&bed, i, i);
+  CHECK (qcow_space_looked_at (bed.s) == looked);
+
+  /* Shorter ones may be there, and longer ones after something was freed. */
+  CHECK (take (&bed, 2, 1, 1, false) % 2 == 1);
+  cut = drop (&bed, 100, 1);
+  check_full (&bed, 2, 2);
+  qcow_space_durable (bed.s, cut);
+  CHECK (take (&bed, 3, 3, 3, false) == 99);
+  check_full (&bed, 2, 2);
   bed_free (&bed);
 }
 
@@ -288,6 +393,9 @@ main (void)
   test_marks ();
   test_growing ();
   test_behind_end ();
+  test_limit ();
+  test_far ();
+  test_full ();
   test_trim ();
   test_device ();
   test_drop ();

@@ -20,12 +20,12 @@ struct qcow_writer {
    */
   uint64_t pack_host, pack_end;
 
-  /* A stream that decodes to one cluster of zeroes, for overlays; format
-   * lock.
+  /* A stream that decodes to one cluster of zeroes, for overlays; set under
+   * the format lock, the entry once and for all.
    */
   uint8_t *zero_stream;         /* NULL: not made yet; owned */
   uint32_t zero_len;            /* bytes */
-  uint64_t zero_entry;          /* 0: it is not in the file yet */
+  _Atomic uint64_t zero_entry;  /* 0: it is not in the file yet */
 };
 
 /* The entry of guest's cluster.  'page' is pinned. */

@@ -38,10 +38,6 @@
 /* Zeroes written at once to take space. */
 #define TAKE_LEN (UINT64_C (1) << 20)
 
-/* The file grows by at least this much at once, and at most by that. */
-#define MIN_GROWTH (UINT64_C (1) << 20)
-#define MAX_GROWTH (UINT64_C (1) << 26)
-
 static uint64_t
 cluster_len (const struct qcow2_counts *c)
 {
@@ -235,6 +231,16 @@ note_used (struct qcow2_counts *c, uint64_t first, uint64_t nr)
   c->end = MAX (c->end, end);
 }
 
+/* Have the file reach to cluster 'end'.  -1, errno ENOSPC, unreported: it
+ * cannot; -1, reported.
+ */
+static int
+grow_file (struct qcow2_counts *c, uint64_t end)
+{
+  return source_grow_ahead (c->img->source, end << c->cluster_bits,
+                            cluster_len (c));
+}
+
 int
 qcow2_take_space (struct qcow2_counts *c, uint64_t first, uint64_t nr)
 {
@@ -269,7 +275,8 @@ make_block (struct qcow2_counts *c, uint64_t i)
 
   if (at == 0)
     return damaged (c, "no refcount block counts the header", 0);
-  if (check_area (c, at, 1) == -1 || qcow2_take_space (c, at, 1) == -1)
+  if (check_area (c, at, 1) == -1 || grow_file (c, at + 1) == -1 ||
+      qcow2_take_space (c, at, 1) == -1)
     return -1;
   page = cache_get (c->img->cache, entry);
   if (page == NULL)
@@ -399,14 +406,15 @@ grow_table (struct qcow2_counts *c)
   CLEANUP_FREE uint8_t *is_full = NULL;
   struct area area;
   struct page *header;
-  uint64_t i;
+  uint64_t i, total;
   int r;
 
-  if (plan_area (c, &area) == -1 ||
-      check_area (c, area.at,
-                  area.nr_blocks + area.nr_table_clusters) == -1 ||
-      qcow2_take_space (c, area.at,
-                        area.nr_blocks + area.nr_table_clusters) == -1)
+  if (plan_area (c, &area) == -1)
+    return -1;
+  total = area.nr_blocks + area.nr_table_clusters;
+  if (check_area (c, area.at, total) == -1 ||
+      grow_file (c, area.at + total) == -1 ||
+      qcow2_take_space (c, area.at, total) == -1)
     return -1;
   table = calloc (area.nr_entries, sizeof *table);
   is_full = calloc (area.nr_entries, 1);
@@ -432,7 +440,7 @@ grow_table (struct qcow2_counts *c)
   if (r == 0)
     switch_table (c, &area, header, STEAL (table), STEAL (is_full));
   else
-    forget_pages (c, area.at, area.nr_blocks + area.nr_table_clusters);
+    forget_pages (c, area.at, total);
   pass_end_change (c->img);
   cache_put (c->img->cache, header);
   qcow2_drop_end (c, 1);
@@ -539,21 +547,18 @@ find_free (struct qcow2_counts *c)
   }
 }
 
-/* Lengthen the file ahead of its use: one change of its length for many
- * allocations.
+/* Have the file reach to the end of the run of '*n' from 'first' on; where
+ * it cannot, of fewer.
  */
 static int
-grow_file (struct qcow2_counts *c, uint64_t end)
+reach (struct qcow2_counts *c, uint64_t first, uint64_t *n)
 {
-  struct source *src = c->img->source;
-  const uint64_t len = source_len (src);
-  uint64_t step = MAX (MIN_GROWTH, cluster_len (c));
-
-  if (!src->can_grow || end <= len)
-    return 0;
-  while (step < len / 8 && step < MAX_GROWTH)
-    step *= 2;
-  return source_grow (src, round_up (end, step));
+  while (grow_file (c, first + *n) == -1) {
+    if (errno != ENOSPC || *n == 1)
+      return -1;
+    *n /= 2;
+  }
+  return 0;
 }
 
 int64_t
@@ -575,8 +580,7 @@ qcow2_alloc (struct qcow2_counts *c, uint64_t wanted, uint64_t *first)
     if (r == 0)
       break;
   }
-  if (grow_file (c, (*first + n) << c->cluster_bits) == -1 ||
-      pin_pages (c, *first, n, &pages) == -1)
+  if (reach (c, *first, &n) == -1 || pin_pages (c, *first, n, &pages) == -1)
     return -1;
   pass_begin_change (c->img);
   set_counts (c, &pages, *first, n, 1);

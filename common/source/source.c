@@ -32,6 +32,12 @@
 /* The largest buffer of zeroes that is ever written at once. */
 #define ZERO_BUFFER_MAX (UINT64_C (1) << 20)
 
+/* A source that is lengthened ahead of need is so by as much at least, and
+ * at most.
+ */
+#define MIN_AHEAD (UINT64_C (1) << 20)
+#define MAX_AHEAD (UINT64_C (1) << 26)
+
 /* The end of [host, host+len), for a range that is about to change. */
 static int
 check_change (struct source *src, uint64_t len, uint64_t host, uint64_t *end)
@@ -372,6 +378,41 @@ source_grow (struct source *src, uint64_t len)
     return report_length (src, len);
   CHANGE_SCOPE (src);
   return grow (src, len) == 0 ? 0 : report_length (src, len);
+}
+
+/* How long to make a source that needs 'len': an eighth more, about. */
+static uint64_t
+len_ahead (const struct source *src, uint64_t len, uint32_t unit)
+{
+  uint64_t step = MAX (MIN_AHEAD, unit);
+
+  while (step < source_len (src) / 8 && step < MAX_AHEAD)
+    step *= 2;
+  return len > INT64_MAX - step ? len : round_up (len, step);
+}
+
+static bool
+is_too_long (int err)
+{
+  return err == ENOSPC || err == EFBIG;
+}
+
+int
+source_grow_ahead (struct source *src, uint64_t len, uint32_t unit)
+{
+  if (src->writable && (len <= src->len || !src->can_grow))
+    return 0;
+  if (check_truncate (src, len) == -1)
+    return report_length (src, len);
+  CHANGE_SCOPE (src);
+  if (grow (src, len_ahead (src, len, unit)) == 0 ||
+      (is_too_long (errno) && grow (src, len) == 0))
+    return 0;
+  if (!is_too_long (errno))
+    return report_length (src, len);
+  report_debug ("%s: cannot grow to %" PRIu64 " bytes: %m", src->name, len);
+  errno = ENOSPC;
+  return -1;
 }
 
 struct source_extent

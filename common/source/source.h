@@ -131,6 +131,16 @@ extern int source_truncate (struct source *src, uint64_t len);
  */
 extern int source_grow (struct source *src, uint64_t len);
 
+/* The same for one who comes back for more: where the length changes it
+ * does so ahead of need, as far as it can, to a multiple of 'unit' (a power
+ * of two).  A source that cannot grow is left as it is.
+ *
+ * -1, unreported, errno ENOSPC: its file system allows no such length (or a
+ * limit of the process does); -1, reported, for any other reason.
+ */
+extern int source_grow_ahead (struct source *src, uint64_t len,
+                              uint32_t unit);
+
 /* What begins at 'host'?  At most 'len' (> 0) bytes, ending at the latest
  * where the source ends; beyond its end everything is a hole.
  */

@@ -72,6 +72,46 @@ test_references (void)
   source_put (NULL);
 }
 
+/* Ahead of need where there is room, and to the last byte. */
+static void
+test_grow_ahead (void)
+{
+  const uint64_t limit = 300 * MIB + 5;
+  struct source *src = source_memory ("limited", 100, limit);
+  struct source *fixed = source_memory ("fixed", 100, 100);
+  struct record *r = record_new ();
+
+  CHECK (source_grow_ahead (src, 100, 512) == 0 && source_len (src) == 100);
+  CHECK (source_grow_ahead (src, 101, 512) == 0 && source_len (src) == MIB);
+  CHECK (source_grow_ahead (src, MIB + 1, 4 * MIB) == 0);
+  CHECK (source_len (src) == 4 * MIB);
+  CHECK (source_grow_ahead (src, 200 * MIB, 512) == 0);
+  CHECK (source_len (src) == 200 * MIB);
+  CHECK (source_grow_ahead (src, 200 * MIB + 1, 512) == 0);
+  CHECK (source_len (src) == 224 * MIB);
+  CHECK (source_grow_ahead (src, limit - 2, 512) == 0);
+  CHECK (source_len (src) == limit - 2);
+  CHECK_FAILS (source_grow_ahead (src, limit + 1, 512), ENOSPC);
+  CHECK (source_len (src) == limit - 2);
+  CHECK (source_grow_ahead (src, limit, 512) == 0);
+  CHECK_FAILS (source_grow_ahead (src, UINT64_MAX, 512), EFBIG);
+  CHECK_FAILS (source_grow_ahead (src, INT64_MAX, 512), ENOSPC);
+  CHECK (source_grow_ahead (fixed, 1000, 512) == 0);
+  CHECK (source_len (fixed) == 100);
+  source_put (src);
+
+  src = record_add (r, "recorded", fixed, 8 * MIB);
+  source_put (fixed);
+  record_fail_at (r, RECORD_TRUNCATE, 1, EFBIG, false);
+  CHECK (source_grow_ahead (src, 1000, 512) == 0 && source_len (src) == 1000);
+  record_fail_at (r, RECORD_TRUNCATE, 1, EFBIG, true);
+  CHECK_FAILS (source_grow_ahead (src, 2000, 512), ENOSPC);
+  record_fail_at (r, RECORD_TRUNCATE, 1, EIO, false);
+  CHECK_FAILS (source_grow_ahead (src, 2000, 512), EIO);
+  source_put (src);
+  record_free (r);
+}
+
 /* A source that has no quick zero: through a record's fault. */
 static void
 test_zero_by_writing (void)
@@ -191,6 +231,7 @@ main (void)
   test_arguments ();
   test_padded ();
   test_references ();
+  test_grow_ahead ();
   test_zero_by_writing ();
   test_sync_sticks ();
   test_concurrent_growth ();

@@ -6,6 +6,7 @@
 #include <config.h>
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -316,40 +317,55 @@ map_path (const char *path, const struct image_path_map *maps,
   return 0;
 }
 
-/* Whose file's name is tried alone, at last; NULL: no path is recorded. */
-static const char *
-any_path (const struct vhdx_locator *l)
+#define NR_PATHS 3
+
+/* Each path may be tried in full, and by its last part. */
+#define MAX_CANDIDATES (2 * NR_PATHS)
+
+/* Those that are recorded, in the order of the specification; the others
+ * are NULL.
+ */
+static void
+list_paths (const struct vhdx_locator *l, const char *paths[NR_PATHS])
 {
-  return l->absolute_path ?: l->volume_path ?: l->relative_path;
+  paths[0] = l->relative_path;
+  paths[1] = l->volume_path;
+  paths[2] = l->absolute_path;
+}
+
+static bool
+is_listed (char *const *list, const char *name)
+{
+  for (; *list; ++list)
+    if (strcmp (*list, name) == 0)
+      return true;
+  return false;
 }
 
 static int
 fill_candidates (char **list, const struct vhdx_locator *l,
                  const struct image_path_map *maps, size_t nr_maps)
 {
-  const char *const full[] = { l->volume_path, l->absolute_path };
-  const char *const any = any_path (l);
+  const char *paths[NR_PATHS];
   size_t n = 0;
 
-  if (any == NULL)
-    return 0;
-
+  list_paths (l, paths);
   if (l->relative_path) {
     list[n] = relative_name (l->relative_path);
     if (list[n++] == NULL)
       return -1;
   }
-  for (size_t i = 0; i < 2; ++i) {
-    if (full[i] && map_path (full[i], maps, nr_maps, &list[n]) == -1)
+  for (size_t i = 1; i < NR_PATHS; ++i) {
+    if (paths[i] && map_path (paths[i], maps, nr_maps, &list[n]) == -1)
       return -1;
     n += list[n] != NULL;
   }
-  list[n] = strdup (last_part (any));
-  if (list[n] == NULL)
-    return -1;
-  if (n > 0 && strcmp (list[n], list[0]) == 0) {
-    free (list[n]);
-    list[n] = NULL;
+  for (size_t i = 0; i < NR_PATHS; ++i) {
+    if (paths[i] == NULL || is_listed (list, last_part (paths[i])))
+      continue;
+    list[n] = strdup (last_part (paths[i]));
+    if (list[n++] == NULL)
+      return -1;
   }
   return 0;
 }
@@ -358,13 +374,33 @@ char **
 vhdx_locator_candidates (const char *name, const struct vhdx_locator *l,
                          const struct image_path_map *maps, size_t nr_maps)
 {
-  char **list = calloc (5, sizeof *list);
+  char **list = calloc (MAX_CANDIDATES + 1, sizeof *list);
 
   if (list && fill_candidates (list, l, maps, nr_maps) == 0)
     return list;
-  for (size_t i = 0; list && i < 5; ++i)
+  for (size_t i = 0; list && i < MAX_CANDIDATES; ++i)
     free (list[i]);
   free (list);
+  report_error ("%s: no memory for the names of the parent", name);
+  errno = ENOMEM;
+  return NULL;
+}
+
+char *
+vhdx_locator_text (const char *name, const struct vhdx_locator *l)
+{
+  const char *paths[NR_PATHS];
+  char *text = NULL;
+  size_t len;
+  FILE *fp = open_memstream (&text, &len);
+
+  list_paths (l, paths);
+  for (size_t i = 0; fp && i < NR_PATHS; ++i)
+    if (paths[i])
+      fprintf (fp, "%s\"%s\"", ftell (fp) > 0 ? ", " : "", paths[i]);
+  if (fp && fclose (fp) == 0)
+    return text;
+  free (text);
   report_error ("%s: no memory for the names of the parent", name);
   errno = ENOMEM;
   return NULL;

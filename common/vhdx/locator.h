@@ -42,13 +42,20 @@ extern void vhdx_locator_free (struct vhdx_locator *l);
 /* The names under which to look for the parent, in order, relative to the
  * child's directory unless they begin with a slash: the relative path; the
  * path by volume and the absolute one, where the user mapped that volume or
- * drive; at last the file's name alone (of the last of these paths).  The
- * list is empty if no path is recorded.  It ends with NULL, and is owned by
- * the caller, with the strings.  NULL with errno ENOMEM, reported.
+ * drive; at last the file's name alone, that of each path in this order.
+ * No name is there twice.  The list is empty if no path is recorded.  It
+ * ends with NULL, and is owned by the caller, with the strings.  NULL with
+ * errno ENOMEM, reported.
  */
 extern char **vhdx_locator_candidates (const char *name,
                                        const struct vhdx_locator *l,
                                        const struct image_path_map *maps,
                                        size_t nr_maps);
+
+/* For messages: all paths that are recorded, in quotes, in this order.
+ * Owned by the caller.  NULL with errno ENOMEM, reported.
+ */
+extern char *vhdx_locator_text (const char *name,
+                                const struct vhdx_locator *l);
 
 #endif /* NDF_VHDX_LOCATOR_H */

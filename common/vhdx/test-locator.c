@@ -264,7 +264,7 @@ check_candidates (const char *relative, const char *volume,
 
   CHECK (list != NULL);
   for (unsigned i = 0; list[i]; ++i) {
-    CHECK (i < 4 && strlen (text) + strlen (list[i]) + 2 < sizeof text);
+    CHECK (i < 6 && strlen (text) + strlen (list[i]) + 2 < sizeof text);
     strcat (strcat (text, list[i]), "|");
     free (list[i]);
   }
@@ -298,9 +298,36 @@ test_candidates (void)
   /* In the order of the specification. */
   check_candidates (".\\r.vhdx", "\\\\?\\Volume{0a1b}\\v.vhdx",
                     "\\\\?\\d:\\a.vhdx",
-                    "r.vhdx|/srv/volume/v.vhdx|/mnt/d/a.vhdx|a.vhdx|");
+                    "r.vhdx|/srv/volume/v.vhdx|/mnt/d/a.vhdx|v.vhdx|a.vhdx|");
+  check_candidates ("..\\x\\r.vhdx", "\\\\?\\Volume{0a1b}\\v.vhdx",
+                    "\\\\?\\d:\\a.vhdx",
+                    "../x/r.vhdx|/srv/volume/v.vhdx|/mnt/d/a.vhdx|"
+                    "r.vhdx|v.vhdx|a.vhdx|");
   check_candidates (".\\r.vhdx", "\\\\?\\Volume{9}\\v.vhdx",
-                    "\\\\?\\d:\\r.vhdx", "r.vhdx|/mnt/d/r.vhdx|");
+                    "\\\\?\\d:\\r.vhdx", "r.vhdx|/mnt/d/r.vhdx|v.vhdx|");
+}
+
+static void
+check_paths_text (const char *relative, const char *volume,
+                  const char *absolute, const char *expected)
+{
+  const struct vhdx_locator l = {
+    .relative_path = (char *) relative, .volume_path = (char *) volume,
+    .absolute_path = (char *) absolute,
+  };
+  char *text = vhdx_locator_text ("image", &l);
+
+  CHECK (text && strcmp (text, expected) == 0);
+  free (text);
+}
+
+static void
+test_paths_text (void)
+{
+  check_paths_text (NULL, NULL, NULL, "");
+  check_paths_text (".\\r", NULL, NULL, "\".\\r\"");
+  check_paths_text (NULL, "v", "a", "\"v\", \"a\"");
+  check_paths_text ("r", "v", "a", "\"r\", \"v\", \"a\"");
 }
 
 int
@@ -312,5 +339,6 @@ main (void)
   test_bounds ();
   test_many ();
   test_candidates ();
+  test_paths_text ();
   return EXIT_SUCCESS;
 }

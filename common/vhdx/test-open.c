@@ -416,6 +416,34 @@ test_many_regions (void)
                  "000047fe-0000-0000-0000-000000000000");
 }
 
+/* Their order in the table is any; each is kept clear of blocks. */
+static void
+test_regions_backwards (void)
+{
+  const unsigned nr = 300;
+  const uint64_t first = FILE_LEN + 2 * TEST_MIB;
+
+  make_simple (false);
+  test_vhdx_add_room (&image, (2 * nr + 2) * TEST_MIB);
+  for (unsigned n = 2; n < nr; ++n)
+    test_vhdx_add_region (&image, n % 251 + 1,
+                          first + 2 * (nr - n) * TEST_MIB, TEST_MIB, 0);
+  for (unsigned i = 0; i < 2; ++i) {
+    for (unsigned n = 2; n < nr; ++n)
+      test_vhdx_poke (&image, test_vhdx_regions_host (i) + 16 + 32 * n, 2,
+                      0x4000 + n);
+    test_vhdx_seal_regions (&image, i);
+  }
+  for (unsigned n = 2; n < nr; ++n) {
+    const uint64_t host = first + 2 * (nr - n) * TEST_MIB;
+
+    test_vhdx_poke (&image, BAT_HOST, 8, host | 6);
+    check_refused (EINVAL, "region of metadata");
+    test_vhdx_poke (&image, BAT_HOST, 8, (host - TEST_MIB) | 6);
+    check_opens ();
+  }
+}
+
 static void
 test_items (void)
 {
@@ -605,6 +633,7 @@ main (void)
                 sizeof child_numbers / sizeof child_numbers[0], true);
   test_regions ();
   test_many_regions ();
+  test_regions_backwards ();
   test_items ();
   test_short_files ();
   test_short_block ();

@@ -63,7 +63,6 @@ static int
 open_parent (struct image *img, struct vhdx *v)
 {
   const struct vhdx_metadata *m = &v->metadata;
-  const char *path;
 
   if (!m->has_parent)
     return 0;
@@ -71,13 +70,10 @@ open_parent (struct image *img, struct vhdx *v)
                           &v->locator) == -1)
     return -1;
   img->wants_backing = true;
-  path = v->locator.relative_path ?: v->locator.absolute_path
-    ?: v->locator.volume_path;
-  if (path) {                   /* else only backing= can name it */
-    img->backing_name = strdup (path);
-    if (img->backing_name == NULL)
-      return no_memory (img);
-  }
+  /* Without any path only backing= can name it. */
+  img->backing_name = vhdx_locator_text (img->name, &v->locator);
+  if (img->backing_name == NULL)
+    return -1;
   img->backing_candidates =
     vhdx_locator_candidates (img->name, &v->locator, img->wishes.maps,
                              img->wishes.nr_maps);
@@ -109,6 +105,7 @@ vhdx_open (struct image *img)
       open_parent (img, v) == -1 ||
       vhdx_bat_open (img, v) == -1)
     return -1;
+  img->why_read_only = "writing VHDX images is not supported; use nbdkit -r";
   img->len = m->disk_len;
   img->unit = img->zero_unit = m->block_len;
   if (image_make_cache (img, PAGE_LEN) == -1 ||

@@ -6,7 +6,9 @@
  *
  * Two names may stand for the same bytes, as many plugins ignore the name:
  * only one export is examined at a time, and after any conversion every
- * view is made anew before it is used.
+ * view is made anew before it is used.  For the same reason a failed flush
+ * holds for all of them: what can be read then need not be on the disk, and
+ * nobody can tell which bytes that is true of.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -29,7 +31,7 @@
 #include "source/next.h"
 
 /* Exports that are remembered though nobody is connected, so that what
- * was told is not told again, and a failed flush is not forgotten.
+ * was told is not told again.
  */
 #define MAX_REMEMBERED 1000
 
@@ -53,8 +55,7 @@ struct export {
   char *label;                  /* for messages */
 
   _Atomic unsigned nr_entered;
-  bool sync_failed;             /* sticky; guarded by examining, as: */
-  unsigned told;
+  unsigned told;                /* guarded by examining, as: */
   struct preserve *preserve;    /* set anew only while nobody is in */
 
   _Atomic enum export_mode mode;
@@ -70,6 +71,7 @@ static unsigned nr_exports;
 
 static struct lock examining = LOCK_INITIALIZER;
 static _Atomic unsigned nr_conversions; /* changes under examining */
+static bool sync_failed;        /* sticky; guarded by examining */
 
 /* ---- the list */
 
@@ -171,7 +173,7 @@ export_put (struct export *e)
 
   if (--e->users > 0)
     return;
-  if ((e->told || e->sync_failed) && nr_exports <= MAX_REMEMBERED)
+  if (e->told && nr_exports <= MAX_REMEMBERED)
     return;
   while (*link != e)
     link = &(*link)->following;
@@ -288,15 +290,23 @@ tell_stray (struct export *e, const struct qcow_stray *stray, bool repairs)
                   "stray-header=repair would bring them back");
 }
 
+/* Could this be what an earlier conversion left, which may be lost? */
+static bool
+is_suspect (const struct finding *f)
+{
+  assert_held (&examining);
+  return sync_failed && f->header.xen != QCOW_XEN_NONE;
+}
+
 /* Why can this image not be changed now?  NULL: it can. */
 static const char *
-why_in_memory (const struct export *e, const struct finding *f,
-               bool readonly, nbdkit_next *next)
+why_in_memory (const struct finding *f, bool readonly, nbdkit_next *next)
 {
   if (f->plan.why_not)
     return f->plan.why_not;
-  if (e->sync_failed)
-    return "flushing it failed before";
+  if (is_suspect (f))
+    return "flushing a conversion failed before (stop the server and check "
+      "the image)";
   if (qcow_header_why_read_only (&f->header))
     return qcow_header_why_read_only (&f->header);
   if (readonly)
@@ -349,7 +359,7 @@ change (struct export *e, struct source *src, struct finding *f,
     if (r == 0)
       report_debug ("qcow: converted name=%s", e->label);
   }
-  e->sync_failed |= src->sync_failed;
+  sync_failed |= src->sync_failed;
   if (r == -1 && may_tell (e, TOLD_READ_ONLY))
     report_warning ("%s: is served read-only, converted in memory as far as "
                     "it could not be converted in place", e->label);
@@ -377,8 +387,8 @@ static int
 decide (struct export *e, struct source *src, struct finding *f,
         bool readonly, nbdkit_next *next, enum export_mode *mode)
 {
-  const bool needs_view = finding_needs_view (f) || e->sync_failed;
-  const char *why = why_in_memory (e, f, readonly, next);
+  const bool needs_view = finding_needs_view (f) || is_suspect (f);
+  const char *why = why_in_memory (f, readonly, next);
   const bool repairs = !why && e->settings->repairs_stray &&
     f->stray.is_found && f->stray.can_repair;
   int r;

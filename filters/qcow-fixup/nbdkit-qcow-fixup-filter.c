@@ -19,6 +19,7 @@
 
 #include "below.h"
 #include "export.h"
+#include "include/checked.h"
 #include "include/lock.h"
 #include "preserve.h"
 #include "source/next.h"
@@ -302,6 +303,33 @@ fixup_pwrite (nbdkit_next *next, void *handle, const void *buf,
   return next->pwrite (next, buf, count, offset, flags, err);
 }
 
+/* What is below may take whole blocks only, and the guarded bytes need not
+ * end with one: how far is it to the end of the block?
+ */
+static uint64_t
+len_to_block_end (const struct handle *h, uint64_t len, uint64_t offset)
+{
+  return MIN (len, round_up (offset, h->src->alignment) - offset);
+}
+
+/* Zero the guarded bytes, and the rest of their last block; how many bytes
+ * that is, or -1.
+ */
+static int64_t
+zero_guarded (struct handle *h, uint64_t len, uint64_t offset, bool fua)
+{
+  const struct preserve_below below = export_preserve_below (h->src);
+  uint64_t done = 0, rest;
+
+  if (preserve_zero (h->preserve, &below, len, offset, fua, &done) == -1)
+    return -1;
+  rest = len_to_block_end (h, len - done, offset + done);
+  if (source_zero (h->src, rest, offset + done, SOURCE_ZERO_KEEP) == -1 ||
+      (fua && rest > 0 && below.flush (below.handle) == -1))
+    return -1;
+  return (int64_t) (done + rest);
+}
+
 static int
 fixup_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
             uint32_t flags, int *err)
@@ -309,11 +337,10 @@ fixup_zero (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
 
   if (is_guarded (h, offset)) {
-    const struct preserve_below below = export_preserve_below (h->src);
-    uint64_t done = 0;
+    const int64_t done = zero_guarded (h, count, offset,
+                                       flags & NBDKIT_FLAG_FUA);
 
-    if (preserve_zero (h->preserve, &below, count, offset,
-                       flags & NBDKIT_FLAG_FUA, &done) == -1)
+    if (done == -1)
       return answer (-1, err);
     count -= (uint32_t) done;
     offset += done;
@@ -330,8 +357,9 @@ fixup_trim (nbdkit_next *next, void *handle, uint32_t count, uint64_t offset,
   struct handle *h = handle;
 
   if (is_guarded (h, offset)) {
-    const uint64_t skip = preserve_trim_skip (h->preserve, count, offset);
+    uint64_t skip = preserve_trim_skip (h->preserve, count, offset);
 
+    skip += len_to_block_end (h, count - skip, offset + skip);
     count -= (uint32_t) skip;
     offset += skip;
     if (count == 0)
