@@ -153,6 +153,24 @@ bases <<'END'
 over ("control.vhdx", ("absolute_win32_path", "d:\\\x1b[31m\nFAKE\\gone.vhdx"))
 END
 refused 'not found.*"d:..\[31m.FAKE.gone.vhdx"' control.vhdx
+# A place that cannot be looked into: no other name is taken.
+ln -s circle circle
+bases <<'END'
+over ("circle.vhdx", ("relative_path", ".\\circle\\one.vhdx"))
+over ("round.vhdx", ("relative_path", ".\\Circle\\one.vhdx"))
+END
+for image in circle round; do
+  refused 'circle/one.vhdx: Too many levels of symbolic links' $image.vhdx
+done
+# Nor has an image a directory that comes by file descriptor.
+bases <<'END'
+over ("by-fd.vhdx", ("relative_path", ".\\one.vhdx"))
+END
+opens one.raw by-fd.vhdx
+exec 7< by-fd.vhdx
+expect_fail fd.log nbdkit -r -U - vhdx fd=7 --run true
+exec 7<&-
+expect_text fd.log '"one.vhdx", but .* has no directory' 'backing=PATH'
 for value in d: =mnt d:= ''; do
   expect_fail map.log nbdkit -r -U - vhdx one.vhdx path-map="$value" \
               --run true

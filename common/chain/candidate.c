@@ -20,6 +20,15 @@
 /* Entries of one directory that are looked at for a name in another case. */
 #define MAX_ENTRIES 100000
 
+/* Does the error tell that no file has the name?  Others leave it open, as
+ * EACCES does, and no other name may be taken then.
+ */
+static bool
+is_nowhere (int err)
+{
+  return err == ENOENT || err == ENOTDIR || err == ENAMETOOLONG;
+}
+
 /* ---- names in another case */
 
 /* The only entry of directory 'dir' that is 'name' but for case; owned by
@@ -62,7 +71,7 @@ add_component (char *path, const char *component, bool *several)
 
   if (asprintf (&next, "%s/%s", path, component) == -1)
     next = NULL;
-  else if (lstat (next, &st) == -1) {
+  else if (lstat (next, &st) == -1 && is_nowhere (errno)) {
     free (next);
     next = NULL;
     entry = find_entry (path[0] ? path : "/", component, several);
@@ -94,8 +103,8 @@ find_ignoring_case (const char *path, const char *name, bool *several)
 
 /* ---- choosing */
 
-/* Is there a file of that name, whether it may be opened or not?  1, 0 or
- * -1, reported.
+/* Is there a file of that name, whether it may be opened or not, or may
+ * there be?  1, 0 or -1, reported.
  */
 static int
 exists (const struct policy *policy, const char *path, const char *name)
@@ -107,8 +116,9 @@ exists (const struct policy *policy, const char *path, const char *name)
   switch (verdict.answer) {
   case POLICY_EMPTY:
   case POLICY_NO_DIRECTORY:
-  case POLICY_MISSING:
     return 0;
+  case POLICY_MISSING:
+    return !is_nowhere (verdict.err);
   default:
     return 1;
   }
@@ -122,8 +132,9 @@ no_memory (const struct image *img)
   return NULL;
 }
 
+/* 'path' is the image's, or NULL when it has none. */
 static char *
-none_exists (const struct image *img, bool several)
+none_exists (const struct image *img, const char *path, bool several)
 {
   CLEANUP_FREE char *recorded = policy_show (img->backing_name ?: "");
   char *const *c = img->backing_candidates;
@@ -139,13 +150,14 @@ none_exists (const struct image *img, bool several)
     report_error ("%s: has a backing file, but records no path to it; name "
                   "it with backing=PATH", img->name);
   else
-    report_error ("%s: %s: recorded is %s; looked for %s in the image's "
-                  "directory%s; name it with backing=PATH, or its place with "
-                  "path-map=", img->name,
+    report_error ("%s: %s: recorded is %s; looked for %s%s%s; name it with "
+                  "backing=PATH, or its place with path-map=", img->name,
                   several ? "which file its backing file is cannot be told"
                   : "its backing file was not found",
                   recorded && *recorded ? recorded : "something",
-                  text ?: "it",
+                  text ?: "it", path ? " in the image's directory"
+                  : ", but an image that comes by file descriptor has no "
+                  "directory",
                   several ? ", where several files match but for upper and "
                   "lower case" : "");
   free (text);
@@ -174,5 +186,5 @@ candidate_choose (const struct policy *policy, const char *path,
     if (name)
       return name;
   }
-  return none_exists (img, several);
+  return none_exists (img, path, several);
 }

@@ -485,31 +485,12 @@ cache_share (const struct chain *chain, size_t at)
   return at == 0 ? half : MAX (half / (chain->nr_layers - 1), UINT64_C (1));
 }
 
-/* Now that the number of layers is known: parse those again whose cache
- * should have another size.  (They are parsed by name and number; their
- * files are open and locked.)
- */
-static int
+/* Now that the number of layers is known. */
+static void
 share_cache (struct chain *chain)
 {
-  for (size_t i = 0; i < chain->nr_layers; i++) {
-    struct layer *layer = &chain->layers[i];
-    uint64_t share = cache_share (chain, i);
-    struct image *img;
-
-    if (layer->image->cache == NULL || share == layer->image->cache_limit)
-      continue;
-    report_set_quiet (true);    /* all was told the first time */
-    img = open_layer (chain, i, share);
-    report_set_quiet (false);
-    if (img == NULL) {
-      report_error ("%s: could not be read a second time", layer->name);
-      return -1;
-    }
-    image_close (layer->image);
-    layer->image = img;
-  }
-  return 0;
+  for (size_t i = 0; i < chain->nr_layers; i++)
+    image_set_cache_limit (chain->layers[i].image, cache_share (chain, i));
 }
 
 static int
@@ -545,7 +526,11 @@ chain_open (const struct chain_settings *settings)
   r = open_top (chain) == 0 ? 1 : -1;
   while (r == 1)
     r = open_next (chain);
-  if (r == 0 && share_cache (chain) == 0 && connect_layers (chain) == 0)
+  if (r == 0) {
+    share_cache (chain);
+    r = connect_layers (chain);
+  }
+  if (r == 0)
     return chain;
 
   err = errno;

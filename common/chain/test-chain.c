@@ -61,12 +61,15 @@ value_of (const char *text, const char *key)
   return strndup (p, strcspn (p, "\n"));
 }
 
+static unsigned nr_opened;      /* images */
+
 static int
 fake_open (struct image *img)
 {
   char text[FORMAT_PROBE_LEN + 1] = "";
   size_t len = MIN (source_len (img->source), sizeof text - 1);
 
+  nr_opened++;
   if (source_pread (img->source, text, len, 0) == -1)
     return -1;
   if (!img->format->probe ((uint8_t *) text, len, len)) {
@@ -87,7 +90,7 @@ fake_open (struct image *img)
   img->backing_format = value_of (text, "\nformat=");
   img->data_file_name = value_of (text, "\ndata=");
   img->wants_data_file = img->data_file_name != NULL;
-  return 0;
+  return image_make_cache (img, 512);
 }
 
 /* Data is in the data file, everything else in the backing image. */
@@ -278,6 +281,28 @@ test_simple (void)
   expect_refused (&set, ENOENT, "No such file");
   set = settings_for ("base");
   expect_refused (&set, EINVAL, "does not begin with FAKE");
+}
+
+/* Half of the cache is the top's.  Nothing is parsed twice for that. */
+static void
+test_shares (void)
+{
+  struct chain_settings set = settings_for ("top");
+  struct chain *chain;
+  struct image *img;
+
+  put ("top", "FAKE\nbacking=middle\nformat=fake\n");
+  put ("middle", "FAKE\nbacking=base\nformat=fake\n");
+  put ("base", "FAKE\n");
+  set.cache_size = 16 << 20;
+  nr_opened = 0;
+  chain = try_open (&set);
+  assert (chain && nr_opened == 3);
+  img = chain_top (chain);
+  assert (img->cache_limit == 8 << 20);
+  for (img = img->backing; img; img = img->backing)
+    assert (img->cache_limit == 4 << 20);
+  chain_close (chain);
 }
 
 /* What the user says goes before what the image says. */
@@ -643,6 +668,7 @@ main (void)
 
   assert (mkdtemp (dir) != NULL && chdir (dir) == 0);
   test_simple ();
+  test_shares ();
   test_user ();
   test_formats ();
   test_mute_formats ();

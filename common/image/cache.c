@@ -317,6 +317,15 @@ shard_free (struct shard *shard)
 
 /* ---- the cache */
 
+static void
+set_limit (struct cache *cache, uint64_t limit)
+{
+  cache->max_pages = MAX (limit / cache->page_len / NR_SHARDS,
+                          (uint64_t) MIN_PAGES_PER_SHARD);
+  cache->max_dirty = MAX (cache->max_pages * NR_SHARDS / DIRTY_FRACTION,
+                          (size_t) NR_SHARDS);
+}
+
 struct cache *
 cache_new (struct source *src, uint32_t page_len, uint64_t limit)
 {
@@ -329,10 +338,7 @@ cache_new (struct source *src, uint32_t page_len, uint64_t limit)
   cache->src = src;
   cache->page_len = page_len;
   cache->page_bits = __builtin_ctz (page_len);
-  cache->max_pages = MAX (limit / page_len / NR_SHARDS,
-                          (uint64_t) MIN_PAGES_PER_SHARD);
-  cache->max_dirty = MAX (cache->max_pages * NR_SHARDS / DIRTY_FRACTION,
-                          (size_t) NR_SHARDS);
+  set_limit (cache, limit);
   lock_init (&cache->dirty_lock);
   for (i = 0; i < NR_SHARDS; ++i) {
     struct shard *shard = &cache->shards[i];
@@ -363,6 +369,18 @@ cache_free (struct cache *cache)
     shard_free (&cache->shards[i]);
   lock_destroy (&cache->dirty_lock);
   free (cache);
+}
+
+void
+cache_set_limit (struct cache *cache, uint64_t limit)
+{
+  set_limit (cache, limit);
+  for (size_t i = 0; i < NR_SHARDS; ++i) {
+    struct shard *shard = &cache->shards[i];
+
+    LOCK_SCOPE (&shard->lock);
+    evict_locked (cache, shard);
+  }
 }
 
 uint32_t

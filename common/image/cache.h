@@ -60,6 +60,9 @@ struct page {
 extern struct cache *cache_new (struct source *src, uint32_t page_len,
                                 uint64_t limit);
 
+/* Another limit.  Nobody else uses the cache meanwhile. */
+extern void cache_set_limit (struct cache *cache, uint64_t limit);
+
 /* Dirty pages are lost: the caller has run the last pass. */
 extern void cache_free (struct cache *cache);
 

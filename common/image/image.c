@@ -156,6 +156,14 @@ image_make_cache (struct image *img, uint32_t page_len)
   return -1;
 }
 
+void
+image_set_cache_limit (struct image *img, uint64_t limit)
+{
+  img->cache_limit = limit;
+  if (img->cache)
+    cache_set_limit (img->cache, limit);
+}
+
 int
 image_make_packed (struct image *img)
 {

@@ -79,7 +79,7 @@ struct image {
   void *state;                  /* the driver's */
 
   /* Set before the driver's open. */
-  uint64_t cache_limit;         /* bytes */
+  uint64_t cache_limit;         /* bytes; see image_set_cache_limit */
   struct image_wishes wishes;
 
   struct cache *cache;          /* of 'source'; NULL until the driver asks */
@@ -112,6 +112,9 @@ extern struct image *image_open_fixup (const struct format *format,
                                        struct source *src, const char *name,
                                        uint64_t cache_limit,
                                        enum image_fixup fixup);
+
+/* Another bound for the metadata cache, before others use the image. */
+extern void image_set_cache_limit (struct image *img, uint64_t limit);
 
 /* Give it what it refers to; NULL for what it does not have.  Takes over
  * both.  -1, reported, when that does not fit what the image says; both

@@ -68,6 +68,37 @@ test_eviction (void)
   cache_free (cache);
 }
 
+/* A lower limit leaves few pages, but those that are pinned. */
+static void
+test_limit (void)
+{
+  CLEANUP_SOURCE struct source *src = numbered_source ();
+  struct cache *cache = cache_new (src, PAGE, 2 * NR_PAGES * PAGE);
+  struct page *pinned;
+  uint8_t bytes[8];
+  uint64_t i, nr_kept = 0;
+
+  CHECK (cache != NULL);
+  for (i = 0; i < NR_PAGES; ++i)
+    CHECK (number_at (cache, i) == i);
+  pinned = cache_get (cache, 7 * PAGE);
+  CHECK (pinned != NULL);
+  cache_set_limit (cache, NR_PAGES / 4 * PAGE);
+  CHECK (cache_get (cache, 7 * PAGE) == pinned);
+  cache_put (cache, pinned);
+  cache_put (cache, pinned);
+
+  /* Those that are not kept are read again. */
+  store_be64 (bytes, NR_PAGES);
+  for (i = 0; i < NR_PAGES; ++i)
+    CHECK (source_pwrite (src, bytes, sizeof bytes, i * PAGE) == 0);
+  CHECK (number_at (cache, 7) == 7);
+  for (i = NR_PAGES; i-- > 0; )
+    nr_kept += number_at (cache, i) == i;
+  CHECK (nr_kept > 0 && nr_kept <= NR_PAGES / 4);
+  cache_free (cache);
+}
+
 /* All pages at once, each found again where it is. */
 static void
 test_many (void)
@@ -245,6 +276,7 @@ int
 main (void)
 {
   test_eviction ();
+  test_limit ();
   test_many ();
   test_past_end ();
   test_dirty ();
