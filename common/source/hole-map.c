@@ -30,6 +30,7 @@ hole_map_init (struct hole_map *map)
   map->is_built = map->is_hopeless = false;
   map->holes = NULL;
   map->nr_holes = 0;
+  map->last = (struct hole) { 0, 0 };
 }
 
 void
@@ -74,6 +75,7 @@ forget_locked (struct hole_map *map, uint64_t now)
   map->stamp = now;
   map->nr_questions = 0;
   map->is_built = map->is_hopeless = false;
+  map->last.end = 0;
 }
 
 static struct source_extent
@@ -103,6 +105,25 @@ look_up_locked (const struct hole_map *map, uint64_t host, uint64_t len)
   return (struct source_extent) { .len = next - host, .hole = false };
 }
 
+/* Ask for one place, and keep what is said. */
+static struct source_extent
+ask (struct hole_map *map, struct source *src, uint64_t host, uint64_t len,
+     uint64_t now)
+{
+  struct source_extent ext =
+    src->ops->extent (src, host, MAX (source_len (src), host + len) - host);
+
+  {
+    LOCK_SCOPE (&map->lock);
+    if (map->stamp == now && map->nr_changes == now) {
+      map->last = (struct hole) { host, host + ext.len };
+      map->last_is_hole = ext.hole;
+    }
+  }
+  ext.len = MIN (ext.len, len);
+  return ext;
+}
+
 struct source_extent
 hole_map_extent (struct hole_map *map, struct source *src, uint64_t host,
                  uint64_t len)
@@ -113,6 +134,10 @@ hole_map_extent (struct hole_map *map, struct source *src, uint64_t host,
     LOCK_SCOPE (&map->lock);
     if (map->stamp != now)
       forget_locked (map, now);
+    if (map->last.start <= host && host < map->last.end)
+      return (struct source_extent) {
+        .len = MIN (len, map->last.end - host), .hole = map->last_is_hole
+      };
     map->nr_questions++;
     if (!map->is_built && !map->is_hopeless &&
         map->nr_questions > map->patience)
@@ -121,5 +146,5 @@ hole_map_extent (struct hole_map *map, struct source *src, uint64_t host,
     if (map->is_built && map->nr_changes == now)
       return look_up_locked (map, host, len);
   }
-  return src->ops->extent (src, host, len);
+  return ask (map, src, host, len, now);
 }

@@ -1,12 +1,13 @@
 /* A map of the holes of a source that nobody changes.
  *
  * Asking the host for the extent at one place may cost as much as asking
- * for the whole file (SEEK_HOLE walks to the next hole, wherever it is), and
- * status of a fragmented image asks for thousands of places.  So when a
- * second question follows the first, and nothing changed between them, the
- * whole file is asked for once; the map answers from then on, until
- * something changes.  Where maps are lost before they have saved what they
- * cost, it takes more questions to make the next.
+ * for the whole file (SEEK_HOLE walks to the next hole, wherever it is),
+ * and status of a fragmented image asks for thousands of places.  So the
+ * last answer is kept; and when a second question follows that it does not
+ * answer, and nothing changed between them, the whole file is asked for
+ * once; the map answers from then on, until something changes.  Where maps
+ * are lost before they have saved what they cost, it takes more questions
+ * to make the next.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -36,6 +37,9 @@ struct hole_map {
   bool is_hopeless;             /* too many holes, likewise */
   struct hole *holes;           /* in order, disjoint; owned */
   size_t nr_holes;
+  struct hole last;             /* what the host said last, likewise, which
+                                   is a hole or not; end 0: nothing */
+  bool last_is_hole;
 };
 
 extern void hole_map_init (struct hole_map *map);
