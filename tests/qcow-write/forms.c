@@ -88,7 +88,8 @@ const struct form bed_forms[] = {
     .shape = SHAPE (9, 6, MIXED | SHAPE_BACKING | SHAPE_TRAP, 192 * KIB),
     .backing_len = 192 * KIB, .max_request = 20 * KIB },
 
-  { .name = "compress", .shape = COMMON (SOME, MIB), COMPRESS },
+  { .name = "compress", .shape = COMMON (SOME, MIB), COMPRESS,
+    .is_like_others = true },
   { .name = "compress, mixed", .shape = SHAPE (16, 9, MIXED, 1536 * KIB),
     COMPRESS, .is_like_others = true },
   { .name = "compress, small", .shape = SHAPE (10, 6, MIXED, 192 * KIB),
@@ -97,7 +98,7 @@ const struct form bed_forms[] = {
     .shape = COMMON (MIXED | SHAPE_BACKING, 512 * KIB + 512),
     .backing_len = 300 * KIB + 77, COMPRESS },
   { .name = "compress, fixed", .shape = COMMON (SOME, 512 * KIB),
-    .room = 192 * KIB, COMPRESS },
+    .room = 192 * KIB, COMPRESS, .is_like_others = true },
 
   { .name = "xen", .shape = COMMON (TAPDISK, MIB) },
   { .name = "xen, empty", .shape = COMMON (SHAPE_XEN, MIB),
