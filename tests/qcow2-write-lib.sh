@@ -123,3 +123,37 @@ writing () {
 program () {
   cat > "$1"
 }
+
+# meet_limit: the process may make files of 6 MiB, and the image that is
+# filled uses all of that.
+meet_limit () {
+  local image=disk.$tested_format
+  cat > limit.py <<'END'
+part = 65536
+
+def fill(n):
+    while error_of(h.pwrite, bytes([n % 255 + 1]) * part, n * part) is None:
+        n += 1
+    what = error_of(h.pwrite, b"x" * part, n * part)
+    assert what == "ENOSPC", what
+    return n
+
+n = fill(0)
+# The limit is 6 MiB; tables take at most 5 clusters of 64k.
+assert n >= (6 << 20) // part - 5, n
+for i in range(n):
+    assert h.pread(part, i * part) == bytes([i % 255 + 1]) * part, i
+h.flush()
+h.trim(10 * part, 5 * part)
+assert fill(n) == n + 10
+h.flush()
+END
+  trap '' XFSZ
+  create "$image" 64M
+  ulimit -S -f 6144
+  writing limit.py "$image"
+  ulimit -S -f unlimited
+  sound "$image"
+  test "$(stat -c %s "$image")" -eq $((6144 * 1024)) ||
+    fail "the file has $(stat -c %s "$image") bytes"
+}

@@ -8,32 +8,4 @@
 . "$srcdir/qcow-lib.sh"
 . "$srcdir/qcow-write-lib.sh"
 
-cat > limit.py <<'END_OF_PROGRAM'
-part = 65536
-
-def fill(n):
-    while error_of(h.pwrite, bytes([n % 255 + 1]) * part, n * part) is None:
-        n += 1
-    what = error_of(h.pwrite, b"x" * part, n * part)
-    assert what == "ENOSPC", what
-    return n
-
-n = fill(0)
-# The limit is 6 MiB; tables take at most 5 clusters of 64k.
-assert n >= (6 << 20) // part - 5, n
-for i in range(n):
-    assert h.pread(part, i * part) == bytes([i % 255 + 1]) * part, i
-h.flush()
-h.trim(10 * part, 5 * part)
-assert fill(n) == n + 10
-h.flush()
-END_OF_PROGRAM
-
-trap '' XFSZ
-create disk.qcow 64M
-ulimit -S -f 6144
-writing limit.py disk.qcow
-ulimit -S -f unlimited
-sound disk.qcow
-test "$(stat -c %s disk.qcow)" -eq $((6144 * 1024)) ||
-  fail "the file has $(stat -c %s disk.qcow) bytes"
+meet_limit

@@ -37,6 +37,16 @@ like_libvhdi () {
   libvhdi_reads "$1" "$@" || fail "$*: libvhdi reads something else"
 }
 
+# all_like_libvhdi: all images that are there, which then go.
+all_like_libvhdi () {
+  local image
+
+  for image in *.vhdx; do
+    like_libvhdi $image
+  done
+  rm *.vhdx
+}
+
 # Every size of blocks, with a last block that is not whole, and both sizes
 # of sectors; with none, some or all of the blocks, in any order.
 make <<'END'
@@ -58,10 +68,7 @@ for sector in 512, 4096:
     i.save ("tiny%d.vhdx" % sector, raw=False)
     Image (9 * MIB, sector=sector).save ("none%d.vhdx" % sector, raw=False)
 END
-for image in *.vhdx; do
-  like_libvhdi $image
-done
-rm *.vhdx
+all_like_libvhdi
 
 # Chunks, and what is on both sides of where they meet.
 make <<'END'
@@ -78,10 +85,7 @@ for n in 0, 127, 128, 129, 139:
     i.set (n)
 i.save ("chunk4096.vhdx", raw=False)
 END
-for image in *.vhdx; do
-  like_libvhdi $image
-done
-rm *.vhdx
+all_like_libvhdi
 
 # Every state; fixed disks and those that are cut off where the disk ends.
 make <<'END'
@@ -101,10 +105,7 @@ for is_fixed in True, False:
             i.length = i.next - 2 * MIB + 100 * 512
         i.save ("fixed%d-short%d.vhdx" % (is_fixed, is_short), raw=False)
 END
-for image in *.vhdx; do
-  like_libvhdi $image
-done
-rm *.vhdx
+all_like_libvhdi
 
 # Anything anywhere in the file, and beside it what need not be known.
 make <<'END'
@@ -177,10 +178,7 @@ i.build ()
 i.length = i.next + 12345
 i.save ("odd.vhdx", raw=False)
 END
-for image in *.vhdx; do
-  like_libvhdi $image
-done
-rm *.vhdx
+all_like_libvhdi
 
 # Either header the newer one, by a number without a sign.  What they differ
 # in is what a child must know of its parent: libvhdi holds one against the
